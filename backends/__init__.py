@@ -1,0 +1,1 @@
+"""Where a request goes: connections to vLLM servers, their health and their load."""

@@ -1,0 +1,378 @@
+"""HTTP/1.1 calls to one backend over a pool of kept-alive connections: asyncio protocols and llhttp, nothing in between."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import cast
+from urllib.parse import urlsplit
+
+import httptools
+
+from backends.api import (
+    BackendError,
+    Call,
+    ConnectError,
+    ConnectionLost,
+    FailureKind,
+    Header,
+    InvalidResponse,
+    Response,
+    TimedOut,
+    root_path,
+)
+from backends.deadlines import Deadlines
+
+MAX_HEAD_BYTES = 64 * 1024
+PAUSE_AT_BYTES = 256 * 1024
+# vLLM's server drops idle connections after 5 s: giving them up earlier means that a request hardly ever meets a closing one.
+IDLE_SECONDS = 4.0
+
+
+class Exchange:
+    """One request and its response on a connection. The parser calls its `on_…` methods; it is the `Response` that callers read."""
+
+    __slots__ = (
+        "_body_seen",
+        "_buffered",
+        "_chunks",
+        "_complete",
+        "_connection",
+        "_delimited",
+        "_error",
+        "_head_bytes",
+        "_head_done",
+        "_last",
+        "_parser",
+        "_paused",
+        "_started",
+        "_timeouts",
+        "_waiter",
+        "headers",
+        "status",
+    )
+
+    def __init__(self, connection: Connection, call: Call, started: float, now: float) -> None:
+        self.status = 0
+        self.headers: list[Header] = []
+        self._connection = connection
+        self._timeouts = call.timeouts
+        self._started = started
+        self._last = now
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self._chunks: list[bytes] = []
+        self._buffered = 0
+        self._head_bytes = 0
+        self._head_done = self._body_seen = self._complete = self._paused = self._delimited = False
+        self._error: BackendError | None = None
+
+    # What the caller does.
+
+    async def head(self) -> None:
+        """Waits for status and headers."""
+        while not self._head_done:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
+    async def read(self) -> bytes:
+        while not self._chunks:
+            if self._complete:
+                return b""
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered = 0
+        if self._paused:
+            self._paused = False
+            self._connection.resume()
+        return data
+
+    def close(self) -> None:
+        self._chunks.clear()
+        if not self._complete and self._error is None:
+            self._error = ConnectionLost("lost", "closed by the gateway")
+            self._connection.abort()
+
+    async def _wait(self) -> None:
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # What the connection tells.
+
+    def feed(self, data: bytes, now: float) -> None:
+        self._last = now
+        if not self._head_done:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.fail(InvalidResponse("invalid", "the backend's answer is not HTTP/1.1"))
+        if not self._head_done and self._head_bytes > MAX_HEAD_BYTES:
+            self.fail(InvalidResponse("invalid", f"the response head exceeds {MAX_HEAD_BYTES} bytes"))
+        elif self._buffered > PAUSE_AT_BYTES and not self._paused and not self._complete:
+            self._paused = True
+            self._connection.pause()
+        self._wake()
+
+    def ended(self, reused: bool) -> None:
+        """The peer closed. The end of a body that nothing else delimits; otherwise a loss."""
+        if self._complete or self._error is not None:
+            return
+        if self._head_done and not self._delimited:
+            self._complete = True
+        elif reused and not self._head_bytes:
+            self._error = ConnectionLost("stale", "a kept-alive connection closed as the request was sent")
+        elif self._head_done:
+            self._error = ConnectionLost("lost", "the backend closed the connection amid its answer")
+        else:
+            self._error = ConnectionLost("lost", "the backend closed the connection before it answered")
+        self._wake()
+
+    def fail(self, error: BackendError) -> None:
+        if self._complete or self._error is not None:
+            return
+        self._error = error
+        self._connection.abort()
+        self._wake()
+
+    def check(self, now: float) -> None:
+        """Called by the timer: is one of the timeouts over? A reader that is slow itself is not held against the backend."""
+        limits = self._timeouts
+        if now - self._started > limits.total:
+            self._time_out("total_timeout", limits.total)
+        elif not self._body_seen:
+            if now - self._last > limits.first_byte:
+                self._time_out("first_byte_timeout", limits.first_byte)
+        elif self._waiter is not None and now - self._last > limits.idle:
+            self._time_out("idle_timeout", limits.idle)
+
+    def _time_out(self, kind: FailureKind, seconds: float) -> None:
+        self.fail(TimedOut(kind, f"{kind.replace('_', ' ')} after {seconds:g} s"))
+
+    # What the parser finds.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_done:
+            return  # a trailer
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
+            self._delimited = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        if self.status >= 200:
+            self._head_done = True
+            self._delimited = self._delimited or self.status in (204, 304)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_seen = True
+        self._chunks.append(body)
+        self._buffered += len(body)
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._connection.abort()  # an answer that nobody asked for
+
+    def on_message_complete(self) -> None:
+        if self.status < 200:
+            self.headers.clear()
+            self._delimited = False
+            return
+        self._complete = True
+        self._connection.answered(self._parser.should_keep_alive())
+
+
+class Connection(asyncio.Protocol):
+    """One socket of the pool. Carries one exchange at a time."""
+
+    __slots__ = ("_pool", "_transport", "closed", "exchange", "idle_since", "used")
+
+    def __init__(self, pool: Http1Transport) -> None:
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self.exchange: Exchange | None = None
+        self.idle_since = 0.0
+        self.used = False
+        self.closed = False
+
+    def start(self, call: Call, head: bytes, started: float) -> Exchange:
+        loop_time = asyncio.get_running_loop().time()
+        self.exchange = exchange = Exchange(self, call, started, loop_time)
+        assert self._transport is not None
+        if len(call.body) < PAUSE_AT_BYTES:
+            self._transport.write(head + call.body)
+        else:
+            self._transport.writelines((head, call.body))
+        return exchange
+
+    def answered(self, keep_alive: bool) -> None:
+        """The exchange is complete: the connection is free, unless the peer wants it closed."""
+        exchange, self.exchange = self.exchange, None
+        self.used = True
+        if exchange is not None:
+            self._pool.release(exchange, self if keep_alive and not self.closed else None)
+        if not keep_alive:
+            self.abort()
+
+    def pause(self) -> None:
+        if self._transport is not None and not self.closed:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self.closed:
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Closes the socket at once and gives the exchange's place in the pool back."""
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            self._pool.release(exchange, None)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is none of asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        if self.exchange is None:
+            self.abort()
+        else:
+            self.exchange.feed(data, asyncio.get_running_loop().time())
+
+    def eof_received(self) -> bool:
+        self.connection_lost(None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.ended(self.used)
+            self._pool.release(exchange, None)
+
+
+class Http1Transport:
+    """The default transport (`backends.api.Transport`): up to `max_connections` at once to the server of one URL.
+
+    `url`: http:// or https://, its path is put before the path of each call. Raises ValueError for any other URL.
+    """
+
+    def __init__(
+        self, url: str, *, deadlines: Deadlines | None = None, max_connections: int = 1024, tls: ssl.SSLContext | None = None
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"not an http(s) URL: {url!r}")
+        self._host, self._path = parts.hostname, parts.path.rstrip("/").encode("ascii")
+        self._root = root_path(parts.path).encode("ascii")
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._host_line = (
+            b"\r\nhost: " + parts.netloc.rpartition("@")[2].encode("idna" if not parts.netloc.isascii() else "ascii") + b"\r\n"
+        )
+        self._deadlines = deadlines or Deadlines()
+        self._places = asyncio.Semaphore(max_connections)
+        self._idle: list[Connection] = []
+        self._open: set[Exchange] = set()
+
+    async def send(self, call: Call) -> Response:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        if self._places.locked():
+            await self._wait_for_place(call.timeouts.connect)
+        else:
+            await self._places.acquire()
+        connection = self._take(started)
+        if connection is None:
+            connection = await self._connect_in_place(call.timeouts.connect)
+        exchange = connection.start(call, self._head(call), started)
+        self._open.add(exchange)
+        self._deadlines.watch(exchange)
+        try:
+            await exchange.head()
+        except asyncio.CancelledError:
+            exchange.close()
+            raise
+        return exchange
+
+    async def aclose(self) -> None:
+        for exchange in tuple(self._open):
+            exchange.close()
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+
+    def release(self, exchange: Exchange, connection: Connection | None) -> None:
+        """An exchange is over; `connection` is free for the next one, or None if it is gone."""
+        if exchange not in self._open:
+            return
+        self._open.discard(exchange)
+        self._deadlines.forget(exchange)
+        self._places.release()
+        if connection is not None:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+
+    def _take(self, now: float) -> Connection | None:
+        """The connection that was used last and is still good. Those that have been idle for too long are closed."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.closed:
+                continue
+            if now - connection.idle_since < IDLE_SECONDS:
+                return connection
+            for old in (connection, *idle):
+                old.abort()
+            idle.clear()
+        return None
+
+    async def _wait_for_place(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._places.acquire()
+        except TimeoutError:
+            raise TimedOut("connect_timeout", f"no free connection within {seconds:g} s") from None
+
+    async def _connect_in_place(self, seconds: float) -> Connection:
+        try:
+            return await self._connect(seconds)
+        except BaseException:
+            self._places.release()
+            raise
+
+    async def _connect(self, seconds: float) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(seconds):
+                _, connection = await loop.create_connection(lambda: Connection(self), self._host, self._port, ssl=self._tls)
+        except TimeoutError:
+            raise TimedOut("connect_timeout", f"no connection within {seconds:g} s") from None
+        except (OSError, UnicodeError) as error:
+            raise ConnectError("connect", f"cannot connect: {error.__class__.__name__}") from error
+        return connection
+
+    def _head(self, call: Call) -> bytes:
+        base = self._root if call.from_root else self._path
+        lines = [call.method.encode(), b" ", base, call.path.encode("ascii"), b" HTTP/1.1", self._host_line]
+        for name, value in call.headers:
+            lines += (name, b": ", value, b"\r\n")
+        if call.body or call.method != "GET":
+            lines.append(b"content-length: %d\r\n" % len(call.body))
+        lines.append(b"\r\n")
+        return b"".join(lines)

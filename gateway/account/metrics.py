@@ -1,0 +1,183 @@
+"""All metrics of the gateway, defined once. Every label value comes from a closed set; anything else is `other`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from gateway.account.records import Record
+
+OTHER = "other"
+NO_ROUTE = "none"
+"""The route label of requests that name a model themselves."""
+
+_FAST = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+_ANSWER = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+_FIRST_TOKEN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendState:
+    """A backend as a scrape sees it. `breaker`: 0 closed, 1 half-open, 2 open. None: unknown."""
+
+    model: str
+    backend: str
+    up: bool
+    inflight: int
+    breaker: int
+    waiting: float | None = None
+
+
+class _Backends:
+    """Reads the state of the backends when it is scraped, so that requests need not write gauges."""
+
+    def __init__(self, states: Callable[[], Iterable[BackendState]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterable[Metric]:
+        labels = ("model", "backend")
+        up = GaugeMetricFamily("pointsman_backend_up", "1 if the backend can serve", labels=labels)
+        inflight = GaugeMetricFamily("pointsman_backend_inflight", "requests that run on the backend", labels=labels)
+        waiting = GaugeMetricFamily("pointsman_backend_waiting", "requests that wait in the backend", labels=labels)
+        breaker = GaugeMetricFamily("pointsman_breaker_state", "0 closed, 1 half-open, 2 open", labels=labels)
+        for state in self._states():
+            names = (state.model, state.backend)
+            up.add_metric(names, float(state.up))
+            inflight.add_metric(names, state.inflight)
+            breaker.add_metric(names, state.breaker)
+            if state.waiting is not None:
+                waiting.add_metric(names, state.waiting)
+        return (up, inflight, waiting, breaker)
+
+
+class _Children:
+    """What one (endpoint, route, model, status) writes to, bound once."""
+
+    __slots__ = ("answered", "duration", "first_token", "overhead")
+
+    def __init__(self, metrics: Metrics, endpoint: str, route: str, model: str, status: str) -> None:
+        self.answered = metrics.requests.labels(endpoint, route, model, status)
+        self.duration = metrics.request_duration.labels(endpoint, route, model)
+        self.first_token = metrics.first_token.labels(route, model)
+        self.overhead = metrics.overhead.labels(endpoint)
+
+
+class Metrics:
+    """The registry. `models` and `routes`: the names that labels may carry."""
+
+    def __init__(self, models: Collection[str], routes: Collection[str], registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._models = frozenset(models)
+        self._routes = frozenset(routes) | {NO_ROUTE}
+        self._bound: dict[tuple[str, str, str, int], _Children] = {}
+        self._counters: dict[tuple[object, ...], Counter] = {}
+        self._define_requests()
+        self._define_decisions()
+        self._define_state()
+
+    def _define_requests(self) -> None:
+        counter, histogram = self._counter, self._histogram
+        self.requests = counter("requests", "requests by endpoint, route, model and HTTP status", "endpoint", "route", "model", "code")
+        self.request_duration = histogram(
+            "request_duration_seconds", "from the request's head to the answer's last byte", _ANSWER, "endpoint", "route", "model"
+        )
+        self.first_token = histogram("time_to_first_token_seconds", "streams: to the first byte", _FIRST_TOKEN, "route", "model")
+        self.overhead = histogram("overhead_seconds", "time in the gateway itself, before the first byte", _FAST, "endpoint")
+        self.tokens = counter("tokens", "tokens by model and kind (prompt, completion)", "model", "kind")
+        self.cost = counter("cost_usd", "what the answers cost", "route", "model")
+        self.baseline_cost = counter("baseline_cost_usd", "the same tokens at the dearest candidate's price", "route")
+        self.attempts = counter("attempts", "calls to backends", "model", "backend", "outcome")
+        self.rejections = counter("rejections", "requests answered by an error of the gateway, by error code", "reason")
+
+    def _define_decisions(self) -> None:
+        counter, histogram = self._counter, self._histogram
+        self.decision_duration = histogram("decision_duration_seconds", "to decide", _FAST, "route")
+        self.plugin_duration = histogram("plugin_duration_seconds", "spent in a plugin for one decision", _FAST, "plugin")
+        self.plugin_errors = counter("plugin_errors", "opinions dropped since the plugin failed", "plugin")
+        self.decisions = counter("decisions", "decisions by route, chosen model and reason", "route", "model", "reason")
+        self.decision_cache = counter("decision_cache", "look-ups of decisions: hit, miss, pin, bypass", "result")
+        self.rounds = histogram("rounds", "calls to models for one answer", (1, 2, 3, 4, 6, 8, 16), "route")
+
+    def _define_state(self) -> None:
+        self.event_loop_lag = Gauge(
+            "pointsman_event_loop_lag_seconds", "how late the event loop is", registry=self.registry, multiprocess_mode="max"
+        )
+        self.config_info = Gauge(
+            "pointsman_config_info",
+            "the configuration in force",
+            ["hash", "version"],
+            registry=self.registry,
+            multiprocess_mode="max",
+        )
+        self.sizes = Gauge("pointsman_size", "entries in bounded stores", ["store"], registry=self.registry, multiprocess_mode="sum")
+
+    def watch_backends(self, states: Callable[[], Iterable[BackendState]]) -> None:
+        """`states` is called at each scrape."""
+        self.registry.register(_Backends(states))
+
+    def request_done(self, record: Record) -> None:
+        """Counts one routed request."""
+        route = self.route_label(record.decision.route)
+        model = self.model_label(record.model or record.decision.choice.model)
+        key = (record.endpoint, route, model, record.status or 0)
+        bound = self._bound.get(key)
+        if bound is None:
+            bound = self._bound[key] = _Children(self, record.endpoint, route, model, str(record.status))
+        bound.answered.inc()
+        if record.seconds is not None:
+            bound.duration.observe(record.seconds)
+        if record.overhead_seconds is not None:
+            bound.overhead.observe(record.overhead_seconds)
+        if record.stream and record.first_byte_seconds is not None:
+            bound.first_token.observe(record.first_byte_seconds)
+        self._count_bill(record, route, model)
+        for attempt in record.attempts:
+            self.count(self.attempts, attempt.model, attempt.backend, attempt.outcome)
+        choice = record.decision.choice
+        self.count(self.decisions, route, self.model_label(choice.model), choice.reason)
+        self.count(self.decision_cache, record.decision.cache)
+
+    def request_refused(self, endpoint: str, code: str, status: int, seconds: float) -> None:
+        """Counts a request that ended before there was a decision."""
+        self.count(self.requests, endpoint, NO_ROUTE, OTHER, str(status))
+        self.count(self.rejections, code)
+        self.request_duration.labels(endpoint, NO_ROUTE, OTHER).observe(seconds)
+
+    def _count_bill(self, record: Record, route: str, model: str) -> None:
+        usage = record.usage
+        if usage is not None:
+            if usage.prompt_tokens is not None:
+                self.count(self.tokens, model, "prompt", amount=usage.prompt_tokens)
+            if usage.completion_tokens is not None:
+                self.count(self.tokens, model, "completion", amount=usage.completion_tokens)
+        if record.cost_usd is not None:
+            self.count(self.cost, route, model, amount=record.cost_usd)
+        if record.baseline_cost_usd is not None:
+            self.count(self.baseline_cost, route, amount=record.baseline_cost_usd)
+
+    def count(self, counter: Counter, *labels: str, amount: float = 1) -> None:
+        """Adds to a counter. The labels must come from closed sets: their children are kept for good."""
+        key = (counter, *labels)
+        child = self._counters.get(key)
+        if child is None:
+            child = self._counters[key] = counter.labels(*labels)
+        child.inc(amount)
+
+    def route_label(self, route: str | None) -> str:
+        return NO_ROUTE if route is None else route if route in self._routes else OTHER
+
+    def model_label(self, model: str | None) -> str:
+        return model if model in self._models else OTHER
+
+    def text(self) -> bytes:
+        """The exposition, as Prometheus reads it."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"pointsman_{name}", help_text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"pointsman_{name}", help_text, labels, buckets=buckets, registry=self.registry)

@@ -1,0 +1,104 @@
+"""What happened to one request: the decision, the attempts, the bill."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.account.costs import Usage
+from routers.api import Choice, Endpoint
+
+
+class Decision(Struct, frozen=True):
+    """How one request was routed. Headers, dry run, log, metrics, `explain` and feedback all show this object.
+
+    `route`: None if the client named a model itself. `cache`: hit, miss, pin or bypass. `created`: Unix time, seconds.
+    """
+
+    id: str
+    route: str | None
+    choice: Choice
+    cache: str
+    created: float
+    prompt_tokens: int
+
+    def document(self) -> dict[str, Any]:
+        """As JSON shows it."""
+        choice = self.choice
+        return {
+            "id": self.id,
+            "route": self.route,
+            "model": choice.model,
+            "policy": choice.policy,
+            "reason": choice.reason,
+            "cache": self.cache,
+            "created": self.created,
+            "prompt_tokens_estimate": self.prompt_tokens,
+            "candidates": [
+                {
+                    "model": scored.name,
+                    "score": scored.score,
+                    "opinions": dict(scored.opinions),
+                    "quality": scored.quality,
+                    "expected_cost_usd": scored.cost_usd,
+                }
+                for scored in choice.ranking
+            ],
+            "rejected": dict(choice.rejected),
+            "plugin_ms": {name: seconds * 1000 for name, seconds in choice.plugin_seconds.items()},
+            "errors": dict(choice.errors),
+        }
+
+
+class Attempt(Struct, frozen=True):
+    """One try at one backend. `outcome`: ok, an HTTP status, or how the call failed. `seconds`: until the first byte or the failure."""
+
+    model: str
+    backend: str
+    outcome: str
+    seconds: float
+
+
+class Record(Struct):
+    """A decision and what came of it; filled in as the request goes on. Unknown is None."""
+
+    decision: Decision
+    endpoint: Endpoint
+    request_id: str
+    stream: bool = False
+    model: str | None = None
+    attempts: list[Attempt] = []
+    status: int | None = None
+    error: str | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    baseline_cost_usd: float | None = None
+    overhead_seconds: float | None = None
+    first_byte_seconds: float | None = None
+    seconds: float | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As `GET /v1/decisions/{id}` shows it."""
+        usage = self.usage
+        return {
+            "object": "decision",
+            **self.decision.document(),
+            "endpoint": self.endpoint,
+            "request_id": self.request_id,
+            "stream": self.stream,
+            "answered_by": self.model,
+            "attempts": [{"model": a.model, "backend": a.backend, "outcome": a.outcome, "ms": a.seconds * 1000} for a in self.attempts],
+            "status": self.status,
+            "error": self.error,
+            "usage": None if usage is None else {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
+            "cost_usd": self.cost_usd,
+            "baseline_cost_usd": self.baseline_cost_usd,
+            "overhead_ms": _ms(self.overhead_seconds),
+            "time_to_first_token_ms": _ms(self.first_byte_seconds) if self.stream else None,
+            "duration_ms": _ms(self.seconds),
+        }
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000

@@ -1,0 +1,32 @@
+"""One request on its way through the gateway: what is known of it so far."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from gateway.account.records import Record
+
+_TOKEN = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
+
+
+class Visit:
+    """`started`: on the monotonic clock, seconds. `request_id`: the client's own if it is well-formed, else a new one.
+
+    `record`: None until there is a decision. `status` and `code`: of the error that ended it, if one did. `prompt_size`: bytes.
+    """
+
+    __slots__ = ("code", "headers", "prompt_size", "record", "request_id", "started", "status")
+
+    def __init__(self, started: float, headers: Mapping[bytes, bytes], new_id: Callable[[], str]) -> None:
+        self.started = started
+        self.headers = headers
+        given = headers.get(b"x-request-id")
+        self.request_id = given.decode() if given is not None and _TOKEN.fullmatch(given) else f"req-{new_id()}"
+        self.record: Record | None = None
+        self.prompt_size = 0
+        self.status: int | None = None
+        self.code: str | None = None
+
+    def fail(self, status: int, code: str) -> None:
+        self.status, self.code = status, code

@@ -1,0 +1,39 @@
+"""The command line: one file a command. What a command needs is imported when it runs, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gateway import __version__
+from gateway.cli.check import check
+from gateway.cli.demo import demo
+from gateway.cli.explain import explain
+from gateway.cli.fake_vllm import fake_vllm
+from gateway.cli.plugins import plugins
+from gateway.cli.serve import serve
+
+app = typer.Typer(
+    name="pointsman",
+    help="An LLM router serving gateway: one OpenAI-style address, the right vLLM model for each request.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (serve, demo, check, explain, plugins):
+    app.command()(command)
+app.command("fake-vllm")(fake_vllm)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pointsman {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """An LLM router serving gateway: one OpenAI-style address, the right vLLM model for each request."""

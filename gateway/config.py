@@ -1,0 +1,239 @@
+"""The configuration file: one model a section, every key described, unknown keys refused."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from gateway.source import ConfigError, Key, Problem, Source, load
+from routers.api import Capability
+
+NAME = r"^[A-Za-z0-9._:/\-]{1,128}$"
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PriceSection(Section):
+    """USD per 1,000,000 tokens."""
+
+    input: float = Field(ge=0, description="USD per 1M prompt tokens")
+    output: float = Field(ge=0, description="USD per 1M answer tokens")
+
+
+class TimeoutsSection(Section):
+    """How long a backend may take, in seconds."""
+
+    connect: Seconds = Field(5, description="to make a connection")
+    first_byte: Seconds = Field(120, description="from the request sent to the first byte of the answer's body")
+    idle: Seconds = Field(60, description="between two reads of an answer")
+    total: Seconds = Field(600, description="for a whole call")
+
+
+class ModelSection(Section):
+    """An expert that answers."""
+
+    name: str = Field(pattern=NAME, description="the name that clients and routes use")
+    served_as: str | None = Field(None, min_length=1, max_length=256, description="the name that the backends know; default: `name`")
+    backends: list[str] = Field(min_length=1, description="URLs of the servers that serve it, such as `http://host:8000/v1`")
+    price: PriceSection | None = Field(None, description="without it, costs of this model are unknown")
+    context_window: int | None = Field(None, ge=1, description="tokens of prompt and answer together; default: unknown, not checked")
+    capabilities: list[Capability] = Field(["chat", "completions"], description="what it can do: " + ", ".join(get_args(Capability)))
+    description: str = Field("", description="a few words for routers that read descriptions")
+    api_key: SecretStr | None = Field(None, description="sent to its backends as a bearer token")
+    timeouts: TimeoutsSection | None = Field(None, description="instead of the common `timeouts`")
+    transport: Literal["http1", "httpx"] = Field("http1", description="`httpx` for proxies and HTTP/2")
+
+    @field_validator("backends")
+    @classmethod
+    def _urls(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+                raise ValueError(f"{url!r} is not a URL like http://host:8000/v1")
+        return urls
+
+
+class PluginSection(BaseModel):
+    """A plugin by name (`type`) and its own parameters beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str = Field(description="the plugin's name, see `pointsman plugins`")
+
+    @property
+    def options(self) -> dict[str, object]:
+        return dict(self.model_extra or {})
+
+
+class ScorerSection(PluginSection):
+    """A scorer, its weight, and its own parameters beside them."""
+
+    weight: float = Field(1.0, ge=0, le=1000, description="how much its opinion counts")
+
+
+class PolicySection(Section):
+    """How a route decides."""
+
+    filters: list[PluginSection] | None = Field(None, description="hard rules; default: all built-in filters")
+    scorers: list[ScorerSection] = Field([], description="opinions on each candidate, weighted")
+    picker: PluginSection = Field(PluginSection(type="best"), description="turns scores into who serves")
+    planner: PluginSection = Field(PluginSection(type="single"), description="how many calls make one answer")
+
+
+class RouteSection(Section):
+    """A virtual model that clients name."""
+
+    name: str = Field(pattern=NAME, description="the name that clients send as `model`")
+    models: list[str] = Field(min_length=1, description="names of the candidate models")
+    policy: PolicySection = Field(PolicySection(), description="how it decides")
+    default: str | None = Field(None, description="serves when the policy cannot decide in time; default: the first of `models`")
+    decision_deadline_ms: float = Field(50, gt=0, le=60_000, description="milliseconds for one decision")
+    text_cap: int = Field(8192, ge=256, le=1_000_000, description="characters of the prompt that routers read: the head and the tail")
+
+
+class ServerSection(Section):
+    """The HTTP server."""
+
+    max_body_bytes: int = Field(10_485_760, ge=1024, description="largest request body")
+    max_answer_bytes: int = Field(67_108_864, ge=65_536, description="largest whole answer, and largest single event of a stream")
+    drain_seconds: float = Field(30, ge=0, le=3600, description="how long running requests may go on after SIGTERM")
+    write_seconds: Seconds = Field(60, description="a client that takes no byte for so long is cut off")
+
+
+class RetriesSection(Section):
+    """What happens before the first byte of an answer has gone to the client."""
+
+    max_attempts: int = Field(4, ge=1, le=20, description="attempts for one request, the first one included")
+    budget_ratio: float = Field(0.2, ge=0, le=1, description="retries that may run at once, as a share of the active requests")
+    budget_minimum: int = Field(3, ge=0, le=1000, description="retries that may always run at once")
+
+
+class HealthSection(Section):
+    """How backends are watched."""
+
+    interval_seconds: Seconds = Field(5, description="between two checks of a backend")
+    timeout_seconds: Seconds = Field(2, description="for one check")
+    failures: int = Field(5, ge=1, le=1000, description="failed requests in a row that open a backend's breaker")
+
+
+class CacheSection(Section):
+    """The decision cache."""
+
+    size: int = Field(10_000, ge=0, le=10_000_000, description="decisions kept; 0 turns it off")
+    ttl_seconds: Seconds = Field(300, description="age at which a decision is taken anew")
+
+
+class DecisionsSection(Section):
+    """What `GET /v1/decisions/{id}` can show."""
+
+    kept: int = Field(10_000, ge=0, le=10_000_000, description="newest decisions kept in memory")
+
+
+class Config(Section):
+    """The whole file."""
+
+    models: list[ModelSection] = Field(min_length=1, description="the experts")
+    routes: list[RouteSection] = Field([], description="the virtual models")
+    server: ServerSection = Field(ServerSection(), description="the HTTP server")
+    timeouts: TimeoutsSection = Field(TimeoutsSection(), description="for all backends")
+    retries: RetriesSection = Field(RetriesSection(), description="before the first byte")
+    health: HealthSection = Field(HealthSection(), description="how backends are watched")
+    cache: CacheSection = Field(CacheSection(), description="the decision cache")
+    decisions: DecisionsSection = Field(DecisionsSection(), description="records of decisions")
+
+    @property
+    def hash(self) -> str:
+        """Of everything that the file says, secrets included but not readable from it: 16 hex digits."""
+        plain = self.model_dump_json() + "".join(m.api_key.get_secret_value() for m in self.models if m.api_key)
+        return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def read(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Reads and validates a configuration file. Raises ConfigError with every problem found."""
+    return validate(load(path, os.environ if environment is None else environment))
+
+
+def validate(source: Source) -> Config:
+    """The configuration in a parsed file. Raises ConfigError."""
+    try:
+        config = Config.model_validate(source.value)
+    except ValidationError as error:
+        raise ConfigError(source.file, [_explain(source, dict(detail)) for detail in error.errors()]) from None
+    problems = [source.problem(path, message) for path, message in _contradictions(config)]
+    if problems:
+        raise ConfigError(source.file, problems)
+    return config
+
+
+def _explain(source: Source, detail: Mapping[str, Any]) -> Problem:
+    path: tuple[Key, ...] = tuple(detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(path)
+        return source.problem(path, f"unknown key{_nearest(str(path[-1]), known)}; known here: {', '.join(known)}")
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "missing":
+        return source.problem(path, "is required")
+    if detail["type"] == "string_pattern_mismatch":
+        message = "may hold letters, digits and . _ : / - (at most 128)"
+    return source.problem(path, message[0].lower() + message[1:])
+
+
+def _known_keys(path: tuple[Key, ...]) -> list[str]:
+    """The keys of the section that a path leads to."""
+    section: type[BaseModel] = Config
+    for key in path[:-1]:
+        if isinstance(key, str) and key in section.model_fields:
+            inner = _section_of(section.model_fields[key].annotation)
+            section = inner or section
+    return list(section.model_fields)
+
+
+def _section_of(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_of(part))), None)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _contradictions(config: Config) -> list[tuple[tuple[Key, ...], str]]:
+    """What each section alone cannot see: names that clash or lead nowhere."""
+    found: list[tuple[tuple[Key, ...], str]] = []
+    names: dict[str, str] = {}
+    for kind, given in (("models", [m.name for m in config.models]), ("routes", [r.name for r in config.routes])):
+        for index, name in enumerate(given):
+            if name in names:
+                found.append(((kind, index, "name"), f"{name!r} is already the name of a {names[name]}"))
+            names[name] = kind.removesuffix("s")
+    models = [model.name for model in config.models]
+    for index, route in enumerate(config.routes):
+        for place, name in enumerate(route.models):
+            if name not in models:
+                found.append((("routes", index, "models", place), f"no model named {name!r}{_nearest(name, models)}"))
+            elif name in route.models[:place]:
+                found.append((("routes", index, "models", place), f"{name!r} is named twice"))
+        if route.default is not None and route.default not in route.models:
+            found.append(
+                (
+                    ("routes", index, "default"),
+                    f"{route.default!r} is not among the route's models{_nearest(route.default, route.models)}",
+                )
+            )
+    for index, model in enumerate(config.models):
+        for place, url in enumerate(model.backends):
+            if url.rstrip("/") in [other.rstrip("/") for other in model.backends[:place]]:
+                found.append((("models", index, "backends", place), f"{url} is named twice"))
+    return found

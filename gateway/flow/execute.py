@@ -1,0 +1,254 @@
+"""The one attempt loop: from an order of models to an answer whose first bytes are here, or the error that the client gets.
+
+Nothing has gone to the client yet, so whatever fails here goes to the next backend or the next model: a refused or reset connection,
+a timeout before the first byte, 408, 429 and 5xx, a stream that ends before its first event, a whole answer that breaks off. Once the
+first byte is out (`relay`), nothing is ever tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from random import Random
+
+import msgspec
+from msgspec import Raw, Struct
+
+from backends.api import BackendError, Call, Header, InvalidResponse, Response, Timeouts
+from backends.pool import Backend
+from backends.retry import Outcome, Retries, RetryBudget, delay, is_retryable, parse_retry_after
+from gateway.account.records import Attempt
+from gateway.errors import GatewayError
+from gateway.fleet import Fleet, Served
+from gateway.flow.sse import EventTooLarge, Splitter, data_of, events
+from gateway.flow.wire import Wire
+from routers.api import Endpoint
+
+PATHS: dict[Endpoint, str] = {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
+MAX_ERROR_BYTES = 1_000_000
+
+
+class Reply:
+    """An answer that has begun. `first`: its first events, or the whole of it. Close it, whatever happens.
+
+    `passed_on`: a client error of the backend, which goes to the client as it came.
+    """
+
+    __slots__ = ("_backend", "_response", "first", "headers", "passed_on", "served", "splitter", "status")
+
+    def __init__(self, served: Served, backend: Backend, response: Response, first: bytes, splitter: Splitter | None) -> None:
+        self.served = served
+        self.status = response.status
+        self.headers = response.headers
+        self.first = first
+        self.splitter = splitter
+        self.passed_on = response.status >= 400
+        self._backend = backend
+        self._response = response
+
+    @property
+    def label(self) -> str:
+        """For metrics and records: how the attempt ended."""
+        return str(self.status) if self.passed_on else "ok"
+
+    async def read(self) -> bytes:
+        """The next bytes of a stream; b"" at its end. Raises BackendError."""
+        return await self._response.read()
+
+    def close(self, outcome: Outcome) -> None:
+        """Frees the connection (or closes it, if the answer was not read to its end) and tells the backend's breaker."""
+        self._response.close()
+        self._backend.finished(outcome)
+
+
+class Failure(Struct, frozen=True):
+    """Why an attempt brought nothing."""
+
+    outcome: Outcome
+    retry_after: float | None = None
+
+    @property
+    def label(self) -> str:
+        """For metrics and records: how the attempt ended."""
+        return str(self.outcome.status) if self.outcome.status is not None else str(self.outcome.kind)
+
+
+class _Envelope(Struct):
+    error: Raw = Raw(b"null")
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+
+
+class Executor:
+    """Asks backends until one answers. One for the gateway's lifetime."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        budget: RetryBudget,
+        max_attempts: int,
+        max_answer_bytes: int,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        rng: Random,
+    ) -> None:
+        self._fleet = fleet
+        self._budget = budget
+        self._max_attempts = max_attempts
+        self._max_answer_bytes = max_answer_bytes
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._rng = rng
+
+    async def open(
+        self, models: Sequence[str], wire: Wire, headers: Sequence[Header], deadline: float | None, trail: list[Attempt]
+    ) -> Reply:
+        """The first answer that any of `models` gives, in this order.
+
+        `headers`: sent along. `deadline`: on the clock; None for none. `trail` gets every attempt. Raises GatewayError.
+        """
+        tried: set[Backend] = set()
+        with self._budget.request() as retries:
+            while True:
+                place = self._next(models, tried)
+                if place is None:
+                    raise GatewayError("no_healthy_backend", "no backend of the models that may answer is up", retry_after=1)
+                served, backend = place
+                started = self._clock()
+                found = await self._attempt(served, backend, wire, headers, self._limits(served.timeouts, deadline, started))
+                trail.append(Attempt(served.model.name, backend.name, found.label, self._clock() - started))
+                if isinstance(found, Reply):
+                    return found
+                tried.add(backend)
+                if not self._may_retry(found, len(trail), deadline, retries):
+                    raise _as_error(found, deadline is not None and self._clock() >= deadline)
+                if self._next(models, tried) is None:
+                    tried.clear()
+                    await asyncio.sleep(delay(len(trail), found.retry_after, self._rng))
+
+    def _next(self, models: Sequence[str], tried: set[Backend]) -> tuple[Served, Backend] | None:
+        for name in models:
+            served = self._fleet[name]
+            backend = served.pool.pick(tried)
+            if backend is not None:
+                return served, backend
+        return None
+
+    def _may_retry(self, failure: Failure, attempts: int, deadline: float | None, retries: Retries) -> bool:
+        if not is_retryable(failure.outcome) or attempts >= self._max_attempts:
+            return False
+        return (deadline is None or self._clock() < deadline) and retries.acquire()
+
+    def _limits(self, timeouts: Timeouts, deadline: float | None, now: float) -> Timeouts:
+        if deadline is None:
+            return timeouts
+        left = max(0.001, deadline - now)
+        return replace(timeouts, connect=min(timeouts.connect, left), first_byte=min(timeouts.first_byte, left))
+
+    async def _attempt(
+        self, served: Served, backend: Backend, wire: Wire, headers: Sequence[Header], timeouts: Timeouts
+    ) -> Reply | Failure:
+        call = Call("POST", PATHS[wire.endpoint], (*served.headers, *headers), wire.body(served.served_json), timeouts)
+        backend.started()
+        response: Response | None = None
+        outcome: Outcome | None = Outcome(cancelled=True)
+        try:
+            response = await backend.transport.send(call)
+            found = await self._receive(served, backend, response, wire)
+            outcome = None if isinstance(found, Reply) else found.outcome
+            return found
+        except BackendError as error:
+            outcome = Outcome(kind=error.kind)
+            return Failure(outcome)
+        finally:
+            if outcome is not None:
+                if response is not None:
+                    response.close()
+                backend.finished(outcome)
+
+    async def _receive(self, served: Served, backend: Backend, response: Response, wire: Wire) -> Reply | Failure:
+        status = response.status
+        media = _header(response, b"content-type").partition(b";")[0].strip().lower()
+        if status == 200 and _header(response, b"content-encoding").strip().lower() in (b"", b"identity"):
+            if wire.stream and media == b"text/event-stream":
+                return await self._receive_stream(served, backend, response)
+            if media == b"application/json" and not wire.stream:
+                return Reply(served, backend, response, await _whole(response, self._max_answer_bytes), None)
+        elif status >= 400:
+            return await self._receive_error(served, backend, response, media)
+        raise InvalidResponse("invalid", f"status {status} with content type {media[:60].decode('latin-1')!r}")
+
+    async def _receive_stream(self, served: Served, backend: Backend, response: Response) -> Reply | Failure:
+        """Waits for the first event with data. An error there is a failed attempt: the client has seen nothing yet."""
+        splitter = Splitter(self._max_answer_bytes)
+        first = b""
+        while True:
+            data = await response.read()
+            try:
+                first += splitter.feed(data) if data else splitter.flush()
+            except EventTooLarge:
+                raise InvalidResponse("invalid", "an event exceeds the bound") from None
+            content = next((found for event in events(first) if (found := data_of(event)) is not None), None) if first else None
+            if content is not None:
+                break
+            if not data:
+                return Failure(Outcome(kind="lost"))
+        failure = _failure_of(content)
+        return failure or Reply(served, backend, response, first, splitter)
+
+    async def _receive_error(self, served: Served, backend: Backend, response: Response, media: bytes) -> Reply | Failure:
+        outcome = Outcome(status=response.status)
+        retry_after = parse_retry_after(_header(response, b"retry-after").decode("latin-1"), self._wall_clock())
+        if is_retryable(outcome):
+            return Failure(outcome, retry_after)
+        body = await _whole(response, MAX_ERROR_BYTES)
+        if media != b"application/json" or response.status >= 500:
+            return Failure(outcome, retry_after)
+        return Reply(served, backend, response, body, None)
+
+
+def _header(response: Response, name: bytes) -> bytes:
+    return next((value for key, value in response.headers if key == name), b"")
+
+
+async def _whole(response: Response, bound: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while data := await response.read():
+        parts.append(data)
+        size += len(data)
+        if size > bound:
+            raise InvalidResponse("invalid", f"the answer exceeds {bound} bytes")
+    return b"".join(parts)
+
+
+def _failure_of(content: bytes) -> Failure | None:
+    """What is wrong with the first event of a stream, if anything."""
+    if content == b"[DONE]":
+        return None
+    try:
+        envelope = _ENVELOPE.decode(content)
+    except msgspec.DecodeError:
+        return Failure(Outcome(kind="invalid"))
+    if bytes(envelope.error) == b"null":
+        return None
+    return Failure(Outcome(status=500))
+
+
+def _as_error(failure: Failure, late: bool) -> GatewayError:
+    """The client's error when there is nothing left to try. `late`: the request's own deadline is over."""
+    if late:
+        return GatewayError("deadline_exceeded", "no answer within the request's max_latency_ms", param="router.max_latency_ms")
+    status, kind = failure.outcome.status, failure.outcome.kind
+    if status == 429:
+        return GatewayError("overloaded", "every backend that may answer is at its limit", retry_after=failure.retry_after or 1)
+    if status is not None:
+        return GatewayError("upstream_error", f"the backend answered with status {status}", retry_after=failure.retry_after)
+    if kind in ("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout"):
+        return GatewayError("upstream_timeout", f"the backend did not answer in time ({str(kind).replace('_', ' ')})")
+    if kind == "invalid":
+        return GatewayError("upstream_invalid", "the backend's answer is not one of an OpenAI-style server")
+    return GatewayError("upstream_error", "the backend could not be reached or broke off before it answered")

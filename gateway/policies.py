@@ -1,0 +1,79 @@
+"""From the routes of a configuration to policies that can decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.config import Config, PluginSection, RouteSection
+from gateway.flow.decide import Route
+from gateway.source import ConfigError, Key, Problem, Source
+from routers.api import Encoder
+from routers.pipeline import Policy, Weighted
+from routers.registry import BadPlugin, Kind, Registry
+
+DEFAULT_FILTERS = ("allow_list", "capability", "context_window", "max_cost", "health")
+
+
+def build_routes(config: Config, registry: Registry, source: Source | None = None) -> dict[str, Route]:
+    """All routes by name. Raises ConfigError with every plugin that cannot be built; `source` gives their lines."""
+    builder = _Builder(registry, source or Source("configuration", None))
+    routes = {section.name: builder.route(index, section) for index, section in enumerate(config.routes)}
+    if builder.problems:
+        raise ConfigError(builder.source.file, builder.problems)
+    return {name: route for name, route in routes.items() if route is not None}
+
+
+class _Builder:
+    """Builds policies and collects what is wrong with them."""
+
+    def __init__(self, registry: Registry, source: Source) -> None:
+        self._registry = registry
+        self.source = source
+        self.problems: list[Problem] = []
+
+    def route(self, index: int, section: RouteSection) -> Route | None:
+        before = len(self.problems)
+        place: tuple[Key, ...] = ("routes", index, "policy")
+        policy = section.policy
+        filters = policy.filters if policy.filters is not None else [PluginSection(type=name) for name in DEFAULT_FILTERS]
+        built_filters = [(f.type, self._plugin("filters", f, (*place, "filters", n))) for n, f in enumerate(filters)]
+        scorers = [self._plugin("scorers", s, (*place, "scorers", n)) for n, s in enumerate(policy.scorers)]
+        picker = self._plugin("pickers", policy.picker, (*place, "picker"))
+        planner = self._plugin("planners", policy.planner, (*place, "planner"))
+        if len(self.problems) > before:
+            return None
+        names = _unique([s.type for s in policy.scorers])
+        weighted = [Weighted(name, plugin, s.weight) for name, plugin, s in zip(names, scorers, policy.scorers, strict=True)]
+        encoder = self._encoder(scorers, (*place, "scorers"))
+        title = "+".join(names) or "none"
+        built = Policy(
+            f"{title}/{policy.picker.type}/{policy.planner.type}",
+            built_filters,
+            weighted,
+            picker,
+            planner,
+            section.default or section.models[0],
+            encoder,
+        )
+        return Route(section.name, tuple(section.models), built, section.decision_deadline_ms / 1000, section.text_cap)
+
+    def _plugin(self, kind: Kind, section: PluginSection, place: tuple[Key, ...]) -> Any:
+        try:
+            return self._registry.build(kind, section.type, section.options)
+        except BadPlugin as bad:
+            self.problems.append(self.source.problem((*place, *bad.path) if bad.path else (*place, "type"), bad.message))
+            return None
+
+    def _encoder(self, scorers: Sequence[Any], place: tuple[Key, ...]) -> Encoder | None:
+        """The one encoder whose vectors the scorers read."""
+        encoders = {encoder.hash: encoder for scorer in scorers if (encoder := getattr(scorer, "encoder", None)) is not None}
+        if len(encoders) > 1:
+            names = ", ".join(encoder.name for encoder in encoders.values())
+            self.problems.append(self.source.problem(place, f"the scorers of a route must share one encoder; here are {names}"))
+        return next(iter(encoders.values()), None)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Two scorers of one type get names of their own: knn, knn-2."""
+    return [name if name not in names[:index] else f"{name}-{names[: index + 1].count(name)}" for index, name in enumerate(names)]

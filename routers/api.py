@@ -1,0 +1,265 @@
+"""The extension surface: what a router reads, what it answers, and the five protocols that plugins implement.
+
+A policy is a line of plugins: filters throw candidates out, scorers give opinions on those that are left, one picker turns the
+weighted opinions into an order, one planner says which calls make the answer. All of them are pure: they read what stands on this
+page and do no I/O. Plugins are classes found by entry point; the keyword parameters of their constructor are their configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Embedding: TypeAlias = NDArray[np.float32]
+    Embeddings: TypeAlias = NDArray[np.float32]
+
+Endpoint = Literal["chat", "completions", "embeddings"]
+Need = Literal["text", "embedding", "load"]
+Capability = Literal["chat", "completions", "embeddings", "tools", "json_schema", "vision", "rerank"]
+
+Reason = Literal[
+    "named",  # the request named this model: nothing to decide
+    "only_candidate",  # the filters left one
+    "best_score",  # the picker's first choice
+    "no_opinion",  # no scorer had an opinion: the route's default serves
+    "deadline",  # the policy took too long: the route's default serves
+    "policy_error",  # the policy broke: the route's default serves
+]
+
+Rejection = Literal[
+    "not_allowed",  # outside the caller's or the request's own list of models
+    "no_capability",  # lacks something that the request uses
+    "context_length",  # the prompt and the answer don't fit its context window
+    "max_cost",  # dearer than the request's own max_cost_usd
+    "unhealthy",  # no backend of it can serve now
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per 1,000,000 tokens."""
+
+    input: float
+    output: float
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An expert that answers, as configured. `price` and `context_window` (tokens) are None where unknown."""
+
+    name: str
+    price: Price | None = None
+    context_window: int | None = None
+    capabilities: frozenset[str] = frozenset({"chat", "completions"})
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model as it stands at the moment of the decision.
+
+    `load`: requests in flight per usable backend; None if unknown. `answer_tokens`: mean length of its answers so far, in tokens;
+    None before the first one.
+    """
+
+    model: Model
+    healthy: bool = True
+    load: float | None = None
+    answer_tokens: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What the caller asks of the router for this one request (`router` in the body). None: no preference."""
+
+    models: frozenset[str] | None = None
+    exclude: frozenset[str] = frozenset()
+    max_cost_usd: float | None = None
+    min_quality: float | None = None
+    cost_weight: float | None = None
+    max_latency_ms: float | None = None
+    session: str | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRequest:
+    """What a router may know of a request.
+
+    `text`: the newest human turn (or the prompt, or the inputs), shortened to the route's cap; empty unless a plugin needs it.
+    `prompt_tokens`: estimate of the whole prompt. `max_tokens`: the caller's bound on the answer, None if there is none.
+    `needs`: capabilities that the request uses. `embedding`: float32 (d,), unit length; None unless a scorer needs it.
+    """
+
+    endpoint: Endpoint = "chat"
+    text: str = ""
+    prompt_tokens: int = 0
+    max_tokens: int | None = None
+    n: int = 1
+    needs: frozenset[str] = frozenset()
+    preferences: Preferences = field(default_factory=Preferences)
+    embedding: Embedding | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A candidate with its weighted score.
+
+    `opinions`: scorer -> opinion in [0, 1]. `quality`: expected quality in [0, 1] from the scorers that predict it; None if none does.
+    `cost_usd`: expected cost of this request; None if the price is unknown.
+    """
+
+    name: str
+    score: float
+    opinions: Mapping[str, float] = field(default_factory=dict)
+    quality: float | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a policy says of a request: the order in which models should serve it, and why. May be cached.
+
+    `ranking`: who serves first, then the fallback order. `rejected`: model -> reason. `plugin_seconds`: time spent by plugin.
+    `errors`: plugin -> what went wrong (its opinion was dropped).
+    """
+
+    policy: str
+    reason: Reason
+    ranking: tuple[Scored, ...]
+    rejected: Mapping[str, Rejection | str] = field(default_factory=dict)
+    plugin_seconds: Mapping[str, float] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """The model that should serve. The ranking of a choice is never empty."""
+        return self.ranking[0].name
+
+
+class NoCandidate(Exception):
+    """Every candidate was rejected. `rejected`: model -> reason."""
+
+    def __init__(self, rejected: Mapping[str, Rejection | str]) -> None:
+        super().__init__("; ".join(f"{name}: {reason}" for name, reason in rejected.items()) or "no candidates")
+        self.rejected = rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One call that a planner wants. `models`: who should answer, then who may stand in. `final`: relay it straight to the client."""
+
+    models: tuple[str, ...]
+    final: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What came of an ask. `text` is None where it failed; `cost_usd` is None where unknown."""
+
+    ask: Ask
+    model: str
+    text: str | None
+    cost_usd: float | None
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A planner's own last word: this text is the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What is left of the caller's bounds. None: unbounded."""
+
+    cost_usd: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request went, for those who learn. `score` in [0, 1]; None where nobody judged. Unknown is None."""
+
+    request: RouteRequest
+    model: str
+    score: float | None
+    cost_usd: float | None
+    tokens_in: int | None
+    tokens_out: int | None
+    latency_s: float | None
+
+
+class Filter(Protocol):
+    """A hard rule. Returns the reason why the candidate must not serve this request, or None."""
+
+    def reject(self, request: RouteRequest, candidate: Candidate) -> str | None: ...
+
+
+class Scorer(Protocol):
+    """An opinion in [0, 1] on each candidate; a missing name is "no opinion".
+
+    `needs`: what it reads beyond the counts; nobody computes what no one wants. `instant`: True promises that `score` takes
+    microseconds, so that it may run on the event loop; all others run in a thread, under the route's deadline.
+    `predicts`: "quality" for an expected outcome in [0, 1], "cost" for the one scorer that `cost_weight` replaces, else "preference".
+    """
+
+    @property
+    def needs(self) -> frozenset[Need]: ...
+
+    @property
+    def instant(self) -> bool: ...
+
+    @property
+    def predicts(self) -> Literal["quality", "cost", "preference"]: ...
+
+    def score(self, request: RouteRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]: ...
+
+
+class Encoder(Protocol):
+    """Turns texts into float32 vectors (n, d) of unit length. `hash` names the weights: an artifact belongs to one encoder."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def hash(self) -> str: ...
+
+    def encode(self, texts: Sequence[str]) -> Embeddings: ...
+
+
+class Picker(Protocol):
+    """Turns weighted scores (best first) into who serves; the rest of the order is the fallback order.
+
+    `deterministic`: the same scores always give the same order, so that a choice may be cached.
+    """
+
+    @property
+    def deterministic(self) -> bool: ...
+
+    def pick(self, request: RouteRequest, ranked: Sequence[Scored], rng: Random) -> Sequence[Scored]: ...
+
+
+class Planner(Protocol):
+    """How many calls make one answer: a pure function of the transcript so far."""
+
+    def next(self, request: RouteRequest, ranking: Sequence[Scored], turns: Sequence[Turn], left: Budget) -> Sequence[Ask] | Answer: ...
+
+
+class Learner(Protocol):
+    """Hears how it went."""
+
+    def observe(self, outcome: Outcome) -> None: ...

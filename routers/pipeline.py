@@ -1,0 +1,222 @@
+"""A policy at work: filter, score, pick. One plugin's fault costs that plugin's opinion and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import TypeVar
+
+from routers.api import Candidate, Choice, Encoder, Filter, Need, NoCandidate, Picker, Planner, Reason, RouteRequest, Scored, Scorer
+from routers.expectation import expected_cost
+from routers.scorers.cost import Cost
+
+T = TypeVar("T")
+Opinions = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A scorer of a policy: under which name, and how much its opinion counts."""
+
+    name: str
+    scorer: Scorer
+    weight: float = 1.0
+
+
+class Policy:
+    """How a route decides. `default`: serves when the policy itself cannot say. `encoder`: None unless a scorer reads embeddings.
+
+    `needs`: what the scorers read beyond the counts. `instant`: a decision takes microseconds, so it may run on the event loop.
+    `cacheable`: the same request would get the same choice a moment later.
+    """
+
+    __slots__ = ("cacheable", "default", "encoder", "filters", "instant", "name", "needs", "picker", "planner", "scorers")
+
+    def __init__(
+        self,
+        name: str,
+        filters: Sequence[tuple[str, Filter]],
+        scorers: Sequence[Weighted],
+        picker: Picker,
+        planner: Planner,
+        default: str,
+        encoder: Encoder | None = None,
+    ) -> None:
+        self.name = name
+        self.filters = tuple(filters)
+        self.scorers = tuple(scorers)
+        self.picker = picker
+        self.planner = planner
+        self.default = default
+        self.encoder = encoder
+        self.needs = frozenset[Need]().union(*(weighted.scorer.needs for weighted in scorers))
+        self.instant = encoder is None and all(weighted.scorer.instant for weighted in scorers)
+        self.cacheable = picker.deterministic and "load" not in self.needs
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What happened on the way to a choice."""
+
+    clock: Callable[[], float]
+    seconds: dict[str, float] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def call(self, name: str, plugin: Callable[[], T]) -> T | None:
+        """What a plugin returns; None if it raises. The border of a plugin: nothing that it does may cost more than its opinion."""
+        started = self.clock()
+        try:
+            return plugin()
+        except Exception as error:
+            self.errors[name] = f"raised {type(error).__name__}"
+            return None
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + self.clock() - started
+
+
+def decide(
+    policy: Policy, request: RouteRequest, candidates: Sequence[Candidate], rng: Random, clock: Callable[[], float], deadline: float
+) -> Choice:
+    """Who should serve. `deadline`: on `clock`, in seconds; past it the policy's default serves. Raises NoCandidate."""
+    notes = _Notes(clock)
+    left, rejected = _filter(policy, request, candidates, notes)
+    if len(left) == 1:
+        return _choice(policy, "only_candidate", [_unscored(request, left[0])], rejected, notes)
+    opinions = _ask_scorers(policy, request, left, notes, deadline)
+    if opinions is None:
+        return _choice(policy, "deadline", _default_order(policy, request, left), rejected, notes)
+    if not opinions:
+        return _choice(policy, "no_opinion", _default_order(policy, request, left), rejected, notes)
+    ranked = _rank(policy, request, left, opinions)
+    picked = notes.call("picker", lambda: list(policy.picker.pick(request, ranked, rng)))
+    if picked is None or sorted(scored.name for scored in picked) != sorted(scored.name for scored in ranked):
+        notes.errors.setdefault("picker", "returned something else than the candidates")
+        picked = ranked
+    return _choice(policy, "best_score", picked, rejected, notes)
+
+
+def default_choice(
+    policy: Policy, request: RouteRequest, candidates: Sequence[Candidate], reason: Reason, clock: Callable[[], float]
+) -> Choice:
+    """The choice when the policy cannot say: its default, if it passes the filters, then the others, cheapest first. Raises NoCandidate."""
+    notes = _Notes(clock)
+    left, rejected = _filter(policy, request, candidates, notes)
+    return _choice(policy, reason, _default_order(policy, request, left), rejected, notes)
+
+
+def _choice(policy: Policy, reason: Reason, ranking: Sequence[Scored], rejected: Mapping[str, str], notes: _Notes) -> Choice:
+    return Choice(policy.name, reason, tuple(ranking), rejected, notes.seconds, notes.errors)
+
+
+def _filter(
+    policy: Policy, request: RouteRequest, candidates: Sequence[Candidate], notes: _Notes
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Who passes, and why the others do not: the first filter that objects names the reason."""
+    left, rejected = [], {}
+    for candidate in candidates:
+        for name, rule in policy.filters:
+            reason = notes.call(name, lambda rule=rule, candidate=candidate: rule.reject(request, candidate))  # type: ignore[misc]
+            if reason is not None:
+                rejected[candidate.name] = str(reason)
+                break
+        else:
+            left.append(candidate)
+    if not left:
+        raise NoCandidate(rejected)
+    return left, rejected
+
+
+def _ask_scorers(policy: Policy, request: RouteRequest, candidates: Sequence[Candidate], notes: _Notes, deadline: float) -> Opinions | None:
+    """Scorer -> model -> opinion, of those that have one; None if time ran out."""
+    encoder = policy.encoder
+    if encoder is not None:
+        vectors = notes.call(encoder.name, lambda: encoder.encode([request.text]))
+        if vectors is not None:
+            request = replace(request, embedding=vectors[0])
+    opinions: Opinions = {}
+    for weighted in _scorers(policy, request):
+        if notes.clock() > deadline:
+            return None
+        if "embedding" in weighted.scorer.needs and request.embedding is None:
+            notes.errors[weighted.name] = "there is no embedding"
+            continue
+        found = notes.call(weighted.name, lambda scorer=weighted.scorer: _checked(scorer.score(request, candidates), candidates))  # type: ignore[misc]
+        if isinstance(found, str):
+            notes.errors[weighted.name] = found
+        elif found:
+            opinions[weighted.name] = found
+    return None if notes.clock() > deadline else opinions
+
+
+def _scorers(policy: Policy, request: RouteRequest) -> Sequence[Weighted]:
+    """The policy's scorers, with the request's own `cost_weight` in place of the configured one."""
+    weight = request.preferences.cost_weight
+    if weight is None:
+        return policy.scorers
+    replaced = [Weighted(w.name, w.scorer, weight) if w.scorer.predicts == "cost" else w for w in policy.scorers]
+    if not any(w.scorer.predicts == "cost" for w in replaced):
+        replaced.append(Weighted("cost", Cost(), weight))
+    return replaced
+
+
+def _checked(opinion: object, candidates: Sequence[Candidate]) -> dict[str, float] | str:
+    """An opinion clamped to [0, 1], or what is wrong with it."""
+    if not isinstance(opinion, Mapping):
+        return "returned no mapping"
+    names = {candidate.name for candidate in candidates}
+    checked: dict[str, float] = {}
+    for name, value in opinion.items():
+        if name not in names:
+            return "named a model that is no candidate"
+        number = float(value)
+        if not math.isfinite(number):
+            return "returned a number that is not finite"
+        checked[name] = min(1.0, max(0.0, number))
+    return checked
+
+
+def _rank(policy: Policy, request: RouteRequest, candidates: Sequence[Candidate], opinions: Opinions) -> list[Scored]:
+    """Best first; of equals the cheaper, then the one that the route names first.
+
+    Where a scorer has no opinion on a candidate, its mean over the others stands in: unknown is neither good nor bad.
+    With `min_quality`, candidates that are expected to reach it come before those that are not.
+    """
+    scorers = [weighted for weighted in _scorers(policy, request) if weighted.name in opinions]
+    means = {name: sum(found.values()) / len(found) for name, found in opinions.items()}
+    ranked = []
+    for candidate in candidates:
+        own = {name: found[candidate.name] for name, found in opinions.items() if candidate.name in found}
+        score = sum(weighted.weight * own.get(weighted.name, means[weighted.name]) for weighted in scorers)
+        quality = _quality(scorers, own)
+        ranked.append(Scored(candidate.name, score, own, quality, expected_cost(request, candidate)))
+    floor = request.preferences.min_quality
+    ranked.sort(key=lambda scored: (_misses(scored, floor), -scored.score, _known(scored.cost_usd)))
+    return ranked
+
+
+def _quality(scorers: Sequence[Weighted], own: Mapping[str, float]) -> float | None:
+    """The weighted mean of what the scorers that predict quality say; None if none of them does."""
+    known = [
+        (weighted.weight, own[weighted.name]) for weighted in scorers if weighted.scorer.predicts == "quality" and weighted.name in own
+    ]
+    total = sum(weight for weight, _ in known)
+    return sum(weight * value for weight, value in known) / total if total > 0 else None
+
+
+def _misses(scored: Scored, floor: float | None) -> bool:
+    return floor is not None and scored.quality is not None and scored.quality < floor
+
+
+def _known(cost: float | None) -> float:
+    return math.inf if cost is None else cost
+
+
+def _unscored(request: RouteRequest, candidate: Candidate) -> Scored:
+    return Scored(candidate.name, 0.0, {}, None, expected_cost(request, candidate))
+
+
+def _default_order(policy: Policy, request: RouteRequest, left: Sequence[Candidate]) -> list[Scored]:
+    scored = [_unscored(request, candidate) for candidate in left]
+    return sorted(scored, key=lambda one: (one.name != policy.default, _known(one.cost_usd)))
