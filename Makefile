@@ -1,0 +1,74 @@
+# Every target makes what it needs: the environment .venv with exactly what the lock files name, and the project in it.
+
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+LOCKED := $(PIP) --require-hashes
+EDITABLE := $(PIP) --no-deps --no-build-isolation --editable .
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+NOT_FAST := slow or clients or vllm or bench
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-vllm test check fast test-clients test-vllm bench lock format clean system-packages
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(RUNTIME) ## the gateway and three experts on this machine; Ctrl-C ends it
+	$(BIN)/pointsman demo
+
+demo-vllm: $(DEV) ## the same with two real LLMs on a real vLLM, on the CPU; the first time it installs 3.5 GB
+	scripts/vllm-environment.sh
+	$(BIN)/python scripts/demo_vllm.py
+
+test: check system-packages ## everything that CI runs
+	$(BIN)/pytest -m "not vllm and not bench" --durations=15
+
+check: $(DEV) ## format, lint, types, imports, house rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_house.py
+
+fast: $(DEV) ## the quick tests, in under three minutes
+	$(BIN)/pytest -q -m "not ($(NOT_FAST))" --durations=5
+
+test-clients: $(DEV) system-packages ## OpenAI's own test suite and real clients
+	$(BIN)/pytest -m clients --durations=10 tests/clients
+
+test-vllm: $(DEV) ## the gateway before a real vLLM, on the CPU; the first time it installs 3.5 GB
+	scripts/vllm-environment.sh
+	$(BIN)/pytest -m vllm --durations=10 tests/vllm
+
+bench: $(DEV) system-packages ## the gateway's speed in shares of the direct way and of nginx
+	$(BIN)/python tests/benchmarks/bench.py $(BENCH)
+
+lock: ## resolve the lock files anew
+	$(PYTHON) scripts/lock.py
+
+format: $(DEV) ## format, and mend what the linter can
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+clean: ## remove environments and caches
+	rm -rf .venv .venv-* .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+system-packages:
+	scripts/system-packages.sh
+
+# The bare environment alone comes first, so that a demo need not wait for the tools of the tests.
+$(RUNTIME): pyproject.toml requirements/build.lock requirements/runtime.lock
+	@test -n "$(PYTHON)" || { echo "Pointsman needs Python 3.11 or newer; none was found" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
+	$(LOCKED) -r requirements/build.lock -r requirements/runtime.lock
+	$(EDITABLE)
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements/dev.lock
+	$(LOCKED) -r requirements/dev.lock
+	@touch $@
