@@ -13,6 +13,7 @@ from random import Random
 from typing import TextIO
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.routing import Route as PathRoute
 
 from backends.api import Header, Timeouts, Transport
@@ -112,7 +113,9 @@ def create_app(gateway: Gateway) -> FastAPI:
         async with running(gateway):
             yield
 
-    app = FastAPI(title="Pointsman", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    # FastAPI's own telemetry would wrap every request, and it sees nothing of what matters here.
+    silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+    app = FastAPI(title="Pointsman", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=silent)
     errors.install(app)
     for path, endpoint in PATHS.items():
         handler = Completions(

@@ -129,10 +129,11 @@ async def amid_stream(connection: Connection, place: int, fault: Fault | None) -
         await _stop(connection, fault.name)
         return True
     if fault.name == "endless" and place == 2:
+        more = b'data: {"choices":[{"index":0,"delta":{"content":"' + b" and more" * 400 + b'"}}]}\n\n'
         while not connection.closed:
-            connection.chunk(b'data: {"choices":[{"index":0,"delta":{"content":" more"}}]}\n\n')
+            connection.chunk(more)
             await connection.drained()
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.0005)
         return True
     return False
 

@@ -252,9 +252,11 @@ class Connection(asyncio.Protocol):
     def respond_json(self, document: Any, status: int = 200, headers: Sequence[tuple[str, str]] = ()) -> None:
         self.respond(status, json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(), headers=headers)
 
-    def begin_stream(self, extra: str = "") -> None:
+    def begin_stream(self) -> None:
         """The head of a streamed answer."""
-        head = f"HTTP/1.1 200 OK\r\nserver: {SERVER}\r\ncontent-type: text/event-stream; charset=utf-8\r\n{extra}transfer-encoding: chunked\r\n\r\n"
+        head = (
+            f"HTTP/1.1 200 OK\r\nserver: {SERVER}\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
         self.write(head.encode())
 
     def chunk(self, data: bytes) -> None:

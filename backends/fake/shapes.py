@@ -194,7 +194,8 @@ def whole(made: Generation) -> dict[str, Any]:
         tokens, reason = made.pieces(index)
         text = "".join(tokens)
         if made.chat:
-            message: dict[str, Any] = {"role": "assistant", "content": None if made.tool_call else text, "refusal": None, "annotations": None}
+            content = None if made.tool_call else text
+            message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None, "annotations": None}
             message |= {"tool_calls": [made.tool_call] if made.tool_call else [], "reasoning_content": None}
             logprobs = _chat_logprobs(tokens) if made.logprobs else None
             choices.append({"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason, "stop_reason": None})
@@ -211,8 +212,8 @@ def chunks(made: Generation) -> Iterator[bytes]:
     head = {"id": made.id, "object": "chat.completion.chunk" if made.chat else "text_completion", "created": made.created}
     head["model"] = made.model
 
-    def data(choices: list[dict[str, Any]], **more: Any) -> bytes:
-        return json.dumps({**head, "choices": choices, **more}, ensure_ascii=False, separators=(",", ":")).encode()
+    def data(choices: list[dict[str, Any]], more: Mapping[str, Any] | None = None) -> bytes:
+        return json.dumps({**head, "choices": choices, **(more or {})}, ensure_ascii=False, separators=(",", ":")).encode()
 
     for index in range(len(made.texts)):
         if made.chat:
@@ -232,7 +233,7 @@ def chunks(made: Generation) -> Iterator[bytes]:
             else:
                 yield data([{"index": index, "text": token, "logprobs": None, "finish_reason": end, "stop_reason": None}])
     if made.include_usage:
-        yield data([], usage=usage(made))
+        yield data([], {"usage": usage(made)})
     yield b"[DONE]"
 
 

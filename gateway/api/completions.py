@@ -181,7 +181,5 @@ async def send_error(client: Client, error: GatewayError, visit: Visit) -> None:
         headers.append((b"x-router-attempts", b"%d" % len(visit.record.attempts)))
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after))))
-    if error.code == "body_too_large" and b"content-length" not in visit.headers:
-        headers.append((b"connection", b"close"))
     await client.head(error.status, headers)
     await client.write(body, more=False)

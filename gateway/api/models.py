@@ -15,19 +15,19 @@ def router(fleet: Fleet, routes: Mapping[str, Sequence[str]], created: int) -> A
     """`routes`: name -> candidate models. `created`: Unix time of the start."""
     api = APIRouter(tags=["models"])
 
-    def entry(name: str, **details: object) -> dict[str, Any]:
+    def entry(name: str, details: Mapping[str, object]) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": created, "owned_by": "pointsman", **details}
 
-    entries = {name: entry(name, candidates=list(models)) for name, models in routes.items()}
+    entries = {name: entry(name, {"candidates": list(models)}) for name, models in routes.items()}
     for served in fleet:
         model = served.model
-        entries[model.name] = entry(
-            model.name,
-            max_model_len=model.context_window,
-            capabilities=sorted(model.capabilities),
-            description=model.description or None,
-            price=None if model.price is None else {"input": model.price.input, "output": model.price.output},
-        )
+        details = {
+            "max_model_len": model.context_window,
+            "capabilities": sorted(model.capabilities),
+            "description": model.description or None,
+            "price": None if model.price is None else {"input": model.price.input, "output": model.price.output},
+        }
+        entries[model.name] = entry(model.name, details)
 
     @api.get("/v1/models", summary="Routes and models")
     async def list_models() -> dict[str, Any]:

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from gateway.demo import Expert
-
-EXPERTS = (
-    # name, skill, latency, USD per 1M tokens in and out, what it is good for
-    ("small", 0.3, "small", 0.05, 0.10, "fast general model for short and simple questions"),
-    ("medium", 0.6, "medium", 0.20, 0.60, "sums, look-ups, a bit of code"),
-    ("large", 0.95, "large", 1.00, 3.00, "long and hard questions"),
-)
 
 
 def demo(

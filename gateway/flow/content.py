@@ -33,7 +33,7 @@ class Prompt:
         """About how many bytes of text a tokenizer will see."""
 
     def text(self, cap: int) -> str:
-        """The newest human turn (or the prompt, or the inputs, one a line): at most `cap` characters, the head and the tail of longer ones."""
+        """The newest human turn (or the prompt, or the inputs, one a line): of longer ones than `cap` characters the head and tail."""
         text = self._newest_turn() if self._endpoint == "chat" else _plain(msgspec.json.decode(self._raw))
         if len(text) <= cap:
             return text

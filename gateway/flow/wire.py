@@ -41,7 +41,7 @@ class RouterFields(Struct, forbid_unknown_fields=True):
     explain: bool | None = None
 
 
-class _Common(Struct):
+class _Shared(Struct):
     model: str
     stream: bool | None = None
     stream_options: dict[str, Raw] | None = None
@@ -53,7 +53,7 @@ class _AnyObject(Struct):
     pass
 
 
-class _Chat(_Common):
+class _Chat(_Shared):
     messages: Annotated[list[_AnyObject], Meta(min_length=1)] = msgspec.field(default_factory=list)
     max_tokens: Bound | None = None
     max_completion_tokens: Bound | None = None
@@ -61,13 +61,13 @@ class _Chat(_Common):
     response_format: dict[str, Raw] | None = None
 
 
-class _Completion(_Common):
+class _Completion(_Shared):
     prompt: Raw = Raw(b"")
     max_tokens: Bound | None = None
     response_format: dict[str, Raw] | None = None
 
 
-class _Embedding(_Common):
+class _Embedding(_Shared):
     input: Raw = Raw(b"")
 
 
