@@ -15,15 +15,31 @@ from routers.api import Candidate, Model
 _MEMORY = 0.05
 """Share of the newest observation in a running mean: about the last twenty count."""
 
+_PRIOR = 10
+"""Answers of its own after which a model's length counts as much as that of all models."""
+
+
+class RunningMean:
+    """A mean of what was seen, in which about the last twenty count. `value` is None before the first."""
+
+    __slots__ = ("count", "value")
+
+    def __init__(self) -> None:
+        self.value: float | None = None
+        self.count = 0
+
+    def add(self, number: float) -> None:
+        self.count += 1
+        self.value = number if self.value is None else self.value + max(_MEMORY, 1 / self.count) * (number - self.value)
+
 
 class Served:
-    """A model and where it is served.
+    """A model and where it is served. `served_as`: the name that its backends know. `headers`: sent with each call.
 
-    `served_as`: the name that its backends know. `headers`: sent with each call. `answer_tokens`: running mean of the length of its
-    answers, in tokens; None before the first.
+    `answers`: the length of its answers, in tokens.
     """
 
-    __slots__ = ("answer_tokens", "headers", "model", "pool", "renamed", "served_json", "timeouts")
+    __slots__ = ("answers", "headers", "model", "pool", "renamed", "served_json", "timeouts")
 
     def __init__(self, model: Model, served_as: str, pool: Pool, headers: tuple[Header, ...], timeouts: Timeouts) -> None:
         self.model = model
@@ -32,17 +48,7 @@ class Served:
         self.timeouts = timeouts
         self.served_json = msgspec.json.encode(served_as)
         self.renamed = None if served_as == model.name else (self.served_json, msgspec.json.encode(model.name))
-        self.answer_tokens: float | None = None
-
-    def candidate(self) -> Candidate:
-        """The model as it stands now."""
-        return Candidate(self.model, self.pool.usable(), self.pool.load(), self.answer_tokens)
-
-    def observe(self, usage: Usage) -> None:
-        """Learns from one answer."""
-        tokens = usage.completion_tokens
-        if tokens is not None:
-            self.answer_tokens = tokens if self.answer_tokens is None else self.answer_tokens + _MEMORY * (tokens - self.answer_tokens)
+        self.answers = RunningMean()
 
 
 class TokenEstimate:
@@ -64,12 +70,13 @@ class TokenEstimate:
 
 
 class Fleet:
-    """All models by name."""
+    """All models by name, and what the gateway learns of them as they answer."""
 
-    __slots__ = ("_served", "estimate")
+    __slots__ = ("_answers", "_served", "estimate")
 
     def __init__(self, served: Mapping[str, Served]) -> None:
         self._served = dict(served)
+        self._answers = RunningMean()
         self.estimate = TokenEstimate()
 
     def __contains__(self, name: str) -> bool:
@@ -80,3 +87,24 @@ class Fleet:
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._served.values())
+
+    def candidate(self, name: str) -> Candidate:
+        """A model as it stands now.
+
+        The length of its answers is shrunk to that of all models': a model that has answered little must not look cheap or dear
+        beside the others for that alone.
+        """
+        served = self._served[name]
+        own, common = served.answers, self._answers.value
+        length = common
+        if own.value is not None and common is not None:
+            length = (own.count * own.value + _PRIOR * common) / (own.count + _PRIOR)
+        return Candidate(served.model, served.pool.usable(), served.pool.load(), length)
+
+    def observe(self, name: str, usage: Usage, prompt_size: int) -> None:
+        """Learns from one answer. `prompt_size`: bytes."""
+        if usage.completion_tokens:
+            self._served[name].answers.add(usage.completion_tokens)
+            self._answers.add(usage.completion_tokens)
+        if usage.prompt_tokens is not None:
+            self.estimate.observe(prompt_size, usage.prompt_tokens)

@@ -111,7 +111,7 @@ async def serving(config: Mapping[str, Any], registry: Registry | None = None) -
             yield Running(url, gateway, client, log)
         finally:
             server.should_exit = True
-            server.force_exit = True
+
             await task
 
 

@@ -49,14 +49,8 @@ class Bookkeeper:
             self._metrics.count(self._metrics.rejections, visit.code or "internal_error")
         if record.cost_usd is None:
             self.bill(record)
-        self._learn(record, visit.prompt_size)
+        if record.usage is not None and record.model is not None:
+            self._fleet.observe(record.model, record.usage, visit.prompt_size)
         self._metrics.request_done(record)
         self._journal.request(record)
         self._decisions.put(record)
-
-    def _learn(self, record: Record, prompt_size: int) -> None:
-        if record.usage is None or record.model is None:
-            return
-        self._fleet[record.model].observe(record.usage)
-        if record.usage.prompt_tokens is not None:
-            self._fleet.estimate.observe(prompt_size, record.usage.prompt_tokens)

@@ -94,7 +94,7 @@ class Decider:
         if choice is None:
             raise GatewayError("model_not_found", f"there is no model or route named {wire.model[:128]!r}", param="model")
         if wire.preferences.max_cost_usd is not None:
-            reason = MaxCost().reject(self._request(wire, tokens), self._fleet[wire.model].candidate())
+            reason = MaxCost().reject(self._request(wire, tokens), self._fleet.candidate(wire.model))
             if reason is not None:
                 raise refusal({wire.model: reason})
         return choice
@@ -104,7 +104,7 @@ class Decider:
         policy = route.policy
         text = wire.prompt.text(route.text_cap) if policy.needs & {"text", "embedding"} else ""
         request = replace(self._request(wire, tokens), text=text)
-        candidates = [self._fleet[name].candidate() for name in route.models]
+        candidates = [self._fleet.candidate(name) for name in route.models]
         try:
             if policy.instant:
                 choice = decide(policy, request, candidates, self._rng, self._clock, started + route.deadline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Raw, Struct
@@ -113,39 +113,35 @@ async def relay_stream(reply: Reply, client: Client, headers: Sequence[Header], 
     A backend that fails from here on ends the stream with an error event and without `[DONE]`; the connection stays whole.
     """
     stream = StreamFilter(keep_usage)
-    error: Code | None = "upstream_aborted"
+    error: Code = "upstream_aborted"
     await client.head(reply.status, headers)
+    block = reply.first if decision is None else explain_first(reply.first, decision)
     try:
-        async for block in _blocks(reply, decision):
+        while block and not stream.done:
             passed = rename(stream.pass_on(block), reply.served.renamed)
-            if stream.done:
-                error = None
-                await client.write(passed, more=False)
-                await _drain(reply)
-                break
-            if passed:
-                await client.write(passed)
+            if passed or stream.done:
+                await client.write(passed, more=not stream.done)
+            block = await _next_block(reply) if not stream.done else b""
     except BackendError as failure:
         error = "upstream_timeout" if failure.kind.endswith("timeout") else "upstream_aborted"
     except EventTooLarge:
         pass
-    if error is not None:
-        cut_off = GatewayError(error, "the backend broke off amid its answer; what came so far is incomplete")
-        await client.write(event(cut_off.body()), more=False)
+    if stream.done:
+        await _drain(reply)
+        return Relayed(stream.usage)
+    cut_off = GatewayError(error, "the backend broke off amid its answer; what came so far is incomplete")
+    await client.write(event(cut_off.body()), more=False)
     return Relayed(stream.usage, error)
 
 
-async def _blocks(reply: Reply, decision: bytes | None) -> AsyncIterator[bytes]:
-    """The stream as blocks of whole events. Raises BackendError, EventTooLarge."""
+async def _next_block(reply: Reply) -> bytes:
+    """The next whole events, what is left after the last one, or b"" at the end. Raises BackendError, EventTooLarge."""
     assert reply.splitter is not None
-    yield reply.first if decision is None else explain_first(reply.first, decision)
     while data := await reply.read():
         block = reply.splitter.feed(data)
         if block:
-            yield block
-    rest = reply.splitter.flush()
-    if rest:
-        yield rest
+            return block
+    return reply.splitter.flush()
 
 
 async def _drain(reply: Reply) -> None:

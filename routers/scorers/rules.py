@@ -52,7 +52,7 @@ class Rule(BaseModel):
 
 
 class Rules:
-    """The first rule that matches gives its opinions; if none does, there is no opinion.
+    """The first rule that matches gives its opinions, and 0 to models that it does not name; if none matches, there is no opinion.
 
     Conditions: keywords (any, whole words, any case), pattern (regular expression, at most 2 ms over the first 20,000 characters;
     one that takes longer does not match), min/max_prompt_tokens, code, maths, json, tools (bool), language (ISO 639-1 codes).
@@ -66,10 +66,9 @@ class Rules:
         self._rules = [(rule, _compiled(rule.when)) for rule in rules]
 
     def score(self, request: RouteRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
-        names = {candidate.name for candidate in candidates}
         for rule, patterns in self._rules:
             if _holds(rule.when, patterns, request):
-                return {name: opinion for name, opinion in rule.prefer.items() if name in names}
+                return {candidate.name: rule.prefer.get(candidate.name, 0.0) for candidate in candidates}
         return {}
 
 

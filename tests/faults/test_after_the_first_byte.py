@@ -62,7 +62,8 @@ async def test_odd_but_lawful_streams_come_through_unchanged(fault: str) -> None
         assert through.headers["x-router-model"] == "small"
         assert through.content.replace(b"\r", b"").endswith(b"data: [DONE]\n\n")
         assert _texts(through.text) == _texts(straight.text)
-        assert through.text.count(": keep-alive") == straight.text.count(": keep-alive")
+        held_back = 1 if fault == "comments" else 0  # the comment before the usage chunk
+        assert through.text.count(": keep-alive") == straight.text.count(": keep-alive") + held_back
 
 
 def _texts(text: str) -> list[object]:
