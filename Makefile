@@ -45,7 +45,7 @@ test-vllm: $(DEV) ## the gateway before a real vLLM, on the CPU; the first time 
 	$(BIN)/pytest -m vllm --durations=10 tests/vllm
 
 bench: $(DEV) system-packages ## the gateway's speed in shares of the direct way and of nginx
-	$(BIN)/python tests/benchmarks/bench.py $(BENCH)
+	$(BIN)/python -m tests.benchmarks.bench $(BENCH)
 
 lock: ## resolve the lock files anew
 	$(PYTHON) scripts/lock.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -286,17 +287,18 @@ class Http1Transport:
             b"\r\nhost: " + parts.netloc.rpartition("@")[2].encode("idna" if not parts.netloc.isascii() else "ascii") + b"\r\n"
         )
         self._deadlines = deadlines or Deadlines()
-        self._places = asyncio.Semaphore(max_connections)
+        self._free = max_connections
+        self._line: deque[asyncio.Future[None]] = deque()
         self._idle: list[Connection] = []
         self._open: set[Exchange] = set()
 
     async def send(self, call: Call) -> Response:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        if self._places.locked():
-            await self._wait_for_place(call.timeouts.connect)
+        if self._free > 0:
+            self._free -= 1
         else:
-            await self._places.acquire()
+            await self._wait_for_place(call.timeouts.connect)
         connection = self._take(started)
         if connection is None:
             connection = await self._connect_in_place(call.timeouts.connect)
@@ -323,7 +325,7 @@ class Http1Transport:
             return
         self._open.discard(exchange)
         self._deadlines.forget(exchange)
-        self._places.release()
+        self._leave()
         if connection is not None:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
@@ -343,17 +345,34 @@ class Http1Transport:
         return None
 
     async def _wait_for_place(self, seconds: float) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
         try:
             async with asyncio.timeout(seconds):
-                await self._places.acquire()
-        except TimeoutError:
-            raise TimedOut("connect_timeout", f"no free connection within {seconds:g} s") from None
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._leave()  # its turn came just as it gave up
+            elif turn in self._line:
+                self._line.remove(turn)
+            if isinstance(error, TimeoutError):
+                raise TimedOut("connect_timeout", f"no free connection within {seconds:g} s") from None
+            raise
+
+    def _leave(self) -> None:
+        """A place is free: for whoever waits the longest."""
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
     async def _connect_in_place(self, seconds: float) -> Connection:
         try:
             return await self._connect(seconds)
         except BaseException:
-            self._places.release()
+            self._leave()
             raise
 
     async def _connect(self, seconds: float) -> Connection:
