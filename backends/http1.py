@@ -60,7 +60,7 @@ class Exchange:
         self._timeouts = call.timeouts
         self._started = started
         self._last = now
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._buffered = 0
@@ -115,8 +115,11 @@ class Exchange:
         self._last = now
         if not self._head_done:
             self._head_bytes += len(data)
+        parser = self._parser
+        if parser is None:
+            return
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.fail(InvalidResponse("invalid", "the backend's answer is not HTTP/1.1"))
         if not self._head_done and self._head_bytes > MAX_HEAD_BYTES:
@@ -124,6 +127,8 @@ class Exchange:
         elif self._buffered > PAUSE_AT_BYTES and not self._paused and not self._complete:
             self._paused = True
             self._connection.pause()
+        if self._complete:
+            self._parser = None  # the parser and this hold each other: left so, every call would be a cycle for the collector
         self._wake()
 
     def ended(self, reused: bool) -> None:
@@ -144,6 +149,7 @@ class Exchange:
         if self._complete or self._error is not None:
             return
         self._error = error
+        self._parser = None
         self._connection.abort()
         self._wake()
 
@@ -172,6 +178,7 @@ class Exchange:
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        assert self._parser is not None
         self.status = self._parser.get_status_code()
         if self.status >= 200:
             self._head_done = True
@@ -191,6 +198,7 @@ class Exchange:
             self.headers.clear()
             self._delimited = False
             return
+        assert self._parser is not None
         self._complete = True
         self._connection.answered(self._parser.should_keep_alive())
 

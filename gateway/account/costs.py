@@ -7,7 +7,7 @@ from msgspec import Struct
 from routers.api import Price
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, gc=False):
     """Tokens of one call as the backend counted them. None where it did not say."""
 
     prompt_tokens: int | None = None

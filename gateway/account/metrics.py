@@ -53,16 +53,25 @@ class _Backends:
         return (up, inflight, waiting, breaker)
 
 
-class _Children:
-    """What one (endpoint, route, model, status) writes to, bound once."""
+class _Bound:
+    """What the requests of one kind write to, with its labels bound once: looking labels up costs more than counting."""
 
-    __slots__ = ("answered", "duration", "first_token", "overhead")
+    __slots__ = ("answered", "baseline", "cache", "completion", "cost", "decided", "duration", "first_token", "overhead", "prompt")
 
-    def __init__(self, metrics: Metrics, endpoint: str, route: str, model: str, status: str) -> None:
-        self.answered = metrics.requests.labels(endpoint, route, model, status)
-        self.duration = metrics.request_duration.labels(endpoint, route, model)
+    def __init__(self, metrics: Metrics, record: Record) -> None:
+        choice = record.decision.choice
+        route = metrics.route_label(record.decision.route)
+        model = metrics.model_label(record.model or choice.model)
+        self.answered = metrics.requests.labels(record.endpoint, route, model, str(record.status))
+        self.duration = metrics.request_duration.labels(record.endpoint, route, model)
         self.first_token = metrics.first_token.labels(route, model)
-        self.overhead = metrics.overhead.labels(endpoint)
+        self.overhead = metrics.overhead.labels(record.endpoint)
+        self.decided = metrics.decisions.labels(route, metrics.model_label(choice.model), choice.reason)
+        self.cache = metrics.decision_cache.labels(record.decision.cache)
+        self.prompt = metrics.tokens.labels(model, "prompt")
+        self.completion = metrics.tokens.labels(model, "completion")
+        self.cost = metrics.cost.labels(route, model)
+        self.baseline = metrics.baseline_cost.labels(route)
 
 
 class Metrics:
@@ -72,7 +81,7 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         self._models = frozenset(models)
         self._routes = frozenset(routes) | {NO_ROUTE}
-        self._bound: dict[tuple[str, str, str, int], _Children] = {}
+        self._bound: dict[tuple[object, ...], _Bound] = {}
         self._counters: dict[tuple[object, ...], Counter] = {}
         self._define_requests()
         self._define_decisions()
@@ -120,25 +129,24 @@ class Metrics:
 
     def request_done(self, record: Record) -> None:
         """Counts one routed request."""
-        route = self.route_label(record.decision.route)
-        model = self.model_label(record.model or record.decision.choice.model)
-        key = (record.endpoint, route, model, record.status or 0)
+        decision = record.decision
+        choice = decision.choice
+        key = (record.endpoint, decision.route, record.model, record.status, choice.model, choice.reason, decision.cache)
         bound = self._bound.get(key)
         if bound is None:
-            bound = self._bound[key] = _Children(self, record.endpoint, route, model, str(record.status))
+            bound = self._bound[key] = _Bound(self, record)
         bound.answered.inc()
+        bound.decided.inc()
+        bound.cache.inc()
         if record.seconds is not None:
             bound.duration.observe(record.seconds)
         if record.overhead_seconds is not None:
             bound.overhead.observe(record.overhead_seconds)
         if record.stream and record.first_byte_seconds is not None:
             bound.first_token.observe(record.first_byte_seconds)
-        self._count_bill(record, route, model)
+        self._count_bill(record, bound)
         for attempt in record.attempts:
             self.count(self.attempts, attempt.model, attempt.backend, attempt.outcome)
-        choice = record.decision.choice
-        self.count(self.decisions, route, self.model_label(choice.model), choice.reason)
-        self.count(self.decision_cache, record.decision.cache)
 
     def request_refused(self, endpoint: str, code: str, status: int, seconds: float) -> None:
         """Counts a request that ended before there was a decision."""
@@ -146,17 +154,17 @@ class Metrics:
         self.count(self.rejections, code)
         self.request_duration.labels(endpoint, NO_ROUTE, OTHER).observe(seconds)
 
-    def _count_bill(self, record: Record, route: str, model: str) -> None:
+    def _count_bill(self, record: Record, bound: _Bound) -> None:
         usage = record.usage
         if usage is not None:
             if usage.prompt_tokens is not None:
-                self.count(self.tokens, model, "prompt", amount=usage.prompt_tokens)
+                bound.prompt.inc(usage.prompt_tokens)
             if usage.completion_tokens is not None:
-                self.count(self.tokens, model, "completion", amount=usage.completion_tokens)
+                bound.completion.inc(usage.completion_tokens)
         if record.cost_usd is not None:
-            self.count(self.cost, route, model, amount=record.cost_usd)
+            bound.cost.inc(record.cost_usd)
         if record.baseline_cost_usd is not None:
-            self.count(self.baseline_cost, route, amount=record.baseline_cost_usd)
+            bound.baseline.inc(record.baseline_cost_usd)
 
     def count(self, counter: Counter, *labels: str, amount: float = 1) -> None:
         """Adds to a counter. The labels must come from closed sets: their children are kept for good."""

@@ -10,7 +10,7 @@ from gateway.account.costs import Usage
 from routers.api import Choice, Endpoint
 
 
-class Decision(Struct, frozen=True):
+class Decision(Struct, frozen=True, gc=False):
     """How one request was routed. Headers, dry run, log, metrics, `explain` and feedback all show this object.
 
     `route`: None if the client named a model itself. `cache`: hit, miss, pin or bypass. `created`: Unix time, seconds.
@@ -51,7 +51,7 @@ class Decision(Struct, frozen=True):
         }
 
 
-class Attempt(Struct, frozen=True):
+class Attempt(Struct, frozen=True, gc=False):
     """One try at one backend. `outcome`: ok, an HTTP status, or how the call failed. `seconds`: until the first byte or the failure."""
 
     model: str
@@ -60,7 +60,7 @@ class Attempt(Struct, frozen=True):
     seconds: float
 
 
-class Record(Struct):
+class Record(Struct, gc=False):
     """A decision and what came of it; filled in as the request goes on. Unknown is None."""
 
     decision: Decision

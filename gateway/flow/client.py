@@ -27,6 +27,7 @@ class Client:
         "_task",
         "_watcher",
         "_write_seconds",
+        "_writing",
         "_writing_since",
         "committed",
         "finished",
@@ -39,6 +40,7 @@ class Client:
         self._deadlines = deadlines
         self._write_seconds = write_seconds
         self._writing_since: float | None = None
+        self._writing = False
         self._task: asyncio.Task[Any] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self.committed = False
@@ -52,23 +54,27 @@ class Client:
 
     async def write(self, data: bytes, more: bool = True) -> None:
         """Returns when the client's connection takes more: so a slow reader slows the backend."""
+        if more and self._writing_since is None:
+            self._deadlines.watch(self)
         self._writing_since = asyncio.get_running_loop().time()
         self.finished = not more
+        self._writing = True
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
-        self._writing_since = None
+        self._writing = False
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()
         self._watcher = asyncio.create_task(self._watch())
-        self._deadlines.watch(self)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._deadlines.forget(self)
-        if self._watcher is not None:
-            self._watcher.cancel()
-        if self.gone and self._task is not None and kind is asyncio.CancelledError:
-            self._task.uncancel()
+        task, self._task = self._task, None
+        watcher, self._watcher = self._watcher, None  # each holds the other: left so, every request would be a cycle for the collector
+        if watcher is not None:
+            watcher.cancel()
+        if self.gone and task is not None and kind is asyncio.CancelledError:
+            task.uncancel()
             raise ClientGone from None
 
     async def _watch(self) -> None:
@@ -79,7 +85,7 @@ class Client:
 
     def check(self, now: float) -> None:
         """Called by the timer."""
-        if self._writing_since is not None and now - self._writing_since > self._write_seconds:
+        if self._writing and self._writing_since is not None and now - self._writing_since > self._write_seconds:
             self.finished = False
             self._leave()
 

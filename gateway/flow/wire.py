@@ -87,7 +87,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _OWN = frozenset({"model", "router", "stream_options"})
 
 
-class Wire(Struct, frozen=True):
+class Wire(Struct, frozen=True, gc=False):
     """A request as read. `wants_usage`: the client asked for the usage chunk of a stream itself. `max_tokens`: None if not bounded."""
 
     endpoint: Endpoint
