@@ -90,8 +90,8 @@ def decide(
     if not opinions:
         return _choice(policy, "no_opinion", _default_order(policy, request, left), rejected, notes)
     ranked = _rank(policy, request, left, opinions)
-    picked = notes.call("picker", lambda: list(policy.picker.pick(request, ranked, rng)))
-    if picked is None or sorted(scored.name for scored in picked) != sorted(scored.name for scored in ranked):
+    picked = notes.call("picker", lambda: _reordered(policy.picker.pick(request, tuple(ranked), rng), ranked))
+    if picked is None:
         notes.errors.setdefault("picker", "returned something else than the candidates")
         picked = ranked
     return _choice(policy, "best_score", picked, rejected, notes)
@@ -170,6 +170,8 @@ def _checked(opinion: object, candidates: Sequence[Candidate]) -> dict[str, floa
     for name, value in opinion.items():
         if name not in names:
             return "named a model that is no candidate"
+        if isinstance(value, str | bytes):
+            return "returned a text instead of a number"
         number = float(value)
         if not math.isfinite(number):
             return "returned a number that is not finite"
@@ -194,6 +196,13 @@ def _rank(policy: Policy, request: RouteRequest, candidates: Sequence[Candidate]
     floor = request.preferences.min_quality
     ranked.sort(key=lambda scored: (_misses(scored, floor), -scored.score, _known(scored.cost_usd)))
     return ranked
+
+
+def _reordered(picked: Sequence[Scored], ranked: Sequence[Scored]) -> list[Scored] | None:
+    """What a picker returned, if it is the candidates in some order and nothing else."""
+    places = {id(scored) for scored in ranked}
+    found = list(picked)
+    return found if len(found) == len(ranked) and {id(scored) for scored in found} == places else None
 
 
 def _quality(scorers: Sequence[Weighted], own: Mapping[str, float]) -> float | None:

@@ -1,0 +1,27 @@
+"""Clients as people use them: a whole answer, a streamed one, and a tool call each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.clients.environments import environment
+
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+@pytest.mark.parametrize("name", ["openai_sdk", "langchain", "llama_index", "pydantic_ai", "instructor_client", "llm_command"])
+def test_a_whole_a_streamed_and_a_tool_calling_exchange(name: str, base_url: str, tmp_path: Path) -> None:
+    python = environment(".venv-clients", "clients.txt")
+    env = {**os.environ, "BASE_URL": base_url, "OPENAI_API_KEY": "none", "HOME": str(tmp_path), "LLM_USER_PATH": str(tmp_path)}
+    done = subprocess.run([str(python), str(SCRIPTS / f"{name}.py")], env=env, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    print(found)
+    assert "42" in found["whole"]
+    assert "42" in found["streamed"]
+    assert "Oslo" in json.dumps(found["tool"])
