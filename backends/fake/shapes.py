@@ -62,14 +62,16 @@ class Generation:
 
 
 def generation(fields: Mapping[str, Any], character: Character, chat: bool, identity: str, created: int) -> Generation:
-    """Reads a request as strictly as vLLM does. Raises Refused."""
+    """Reads a request as strictly as vLLM does, but for what OpenAI's own test suite sends: `stream_options` without `stream`, which
+    vLLM refuses, and `max_tokens: 0`, which stands for no bound here. Raises Refused.
+    """
     _check_numbers(fields)
     stream = fields.get("stream") or False
     if not isinstance(stream, bool):
         raise Refused("stream must be a boolean", param="stream")
     options = fields.get("stream_options")
-    if options is not None and not stream:
-        raise Refused("Stream options can only be defined when `stream=True`.", param="stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise Refused("stream_options must be an object", param="stream_options")
     prompt = _chat_prompt(fields) if chat else _plain_prompt(fields)
     bound = fields.get("max_completion_tokens") or fields.get("max_tokens")
     if len(prompt) // 4 + (bound or 0) > character.max_model_len:
@@ -102,7 +104,6 @@ def _check_numbers(fields: Mapping[str, Any]) -> None:
         value = fields.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high):
             raise Refused(f"{name} must be in [{low}, {high}], got {value}.", param=name)
-    # OpenAI's own test suite sends 0 for these two, which stands for no bound here.
     for name, least in (("max_tokens", 0), ("max_completion_tokens", 0), ("n", 1)):
         value = fields.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):

@@ -105,7 +105,7 @@ class Knn:
         self,
         artifact: Path,
         k: Annotated[int, Field(ge=1)] | None = None,
-        shrink: Annotated[float, Field(ge=0)] | None = None,
+        shrink: Annotated[float, Field(ge=0, le=1e6)] | None = None,
     ) -> None:
         loaded = artifacts.load(artifact, KIND)
         self._neighbours = _neighbours(loaded)
@@ -132,8 +132,8 @@ def _neighbours(loaded: artifacts.Artifact) -> Neighbours:
 
 def _setting(loaded: artifacts.Artifact, name: str, least: float) -> float:
     value = loaded.settings.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
-        raise artifacts.BadArtifact(loaded.folder, f"{artifacts.SETTINGS}: {name} must be a number from {least}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 1e6:
+        raise artifacts.BadArtifact(loaded.folder, f"{artifacts.SETTINGS}: {name} must be a number from {least} to 1e6")
     return value
 
 

@@ -18,7 +18,7 @@ def environment(name: str, requirements: str) -> Path:
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != listed:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-        subprocess.run([*pip, "-r", str(ROOT / "requirements" / requirements)], check=True)
+        subprocess.run([*pip, "--no-deps", "-r", str(ROOT / "requirements" / requirements)], check=True)
         stamp.write_text(listed, encoding="utf-8")
     return python
 
@@ -29,7 +29,7 @@ def sdk_tests() -> Path:
     folder = cache / "openai-3.54.0"
     if not (folder / "tests").is_dir():
         cache.mkdir(exist_ok=True)
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-binary=:all:", "--no-deps", "--no-build-isolation"]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-binary=:all:", "--no-deps"]
         subprocess.run([*pip, "--disable-pip-version-check", "--dest", str(cache), "openai==3.54.0"], check=True)
         subprocess.run(["tar", "xzf", str(cache / "openai-3.54.0.tar.gz"), "-C", str(cache)], check=True)
     return folder

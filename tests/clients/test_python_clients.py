@@ -14,9 +14,12 @@ from tests.clients.environments import environment
 SCRIPTS = Path(__file__).parent / "scripts"
 
 
-@pytest.mark.parametrize("name", ["openai_sdk", "langchain", "llama_index", "pydantic_ai", "instructor_client", "llm_command"])
+@pytest.mark.parametrize(
+    "name", ["openai_sdk", "langchain", "llama_index_client", "pydantic_ai_client", "instructor_client", "llm_command"]
+)
 def test_a_whole_a_streamed_and_a_tool_calling_exchange(name: str, base_url: str, tmp_path: Path) -> None:
-    python = environment(".venv-clients", "clients.txt")
+    own = name == "llama_index_client"
+    python = environment(".venv-llama-index", "llama-index.txt") if own else environment(".venv-clients", "clients.txt")
     env = {**os.environ, "BASE_URL": base_url, "OPENAI_API_KEY": "none", "HOME": str(tmp_path), "LLM_USER_PATH": str(tmp_path)}
     done = subprocess.run([str(python), str(SCRIPTS / f"{name}.py")], env=env, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]

@@ -118,8 +118,8 @@ async def test_embeddings() -> None:
         assert response.status_code == 200
         assert len(response.json()["data"]) == 2
         assert response.headers["x-router-model"] == "small"
-        coded = await running.post("/v1/embeddings", model="small", input="one", encoding_format="base64", dimensions=8)
-        assert isinstance(coded.json()["data"][0]["embedding"], str)
+        short = await running.post("/v1/embeddings", model="small", input="one", dimensions=8)
+        assert len(short.json()["data"][0]["embedding"]) == 8
 
 
 @pytest.mark.parametrize("stream", [False, True])

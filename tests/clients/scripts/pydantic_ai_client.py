@@ -1,9 +1,6 @@
 import asyncio
 import json
 import os
-import sys
-
-sys.path.pop(0)  # this file has the package's name
 
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel

@@ -1,0 +1,88 @@
+"""Real vLLM servers on the CPU, as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+FOLDERS = {"small": ROOT / ".models" / "smollm2-135m", "large": ROOT / ".models" / "gemma3-270m"}
+BOOT_SECONDS = 240
+
+
+def missing() -> str | None:
+    """Why no vLLM can be started here; None if it can."""
+    needed = [PYTHON, *(folder / "config.json" for folder in FOLDERS.values())]
+    absent = [str(path.relative_to(ROOT)) for path in needed if not path.exists()]
+    return f"run scripts/vllm-environment.sh first: {', '.join(absent)} not here" if absent else None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def process(command: Sequence[str], log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with a session of its own; at the end the whole session is ended."""
+    with log.open("wb") as out:
+        started = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, start_new_session=True)
+    try:
+        yield started
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(started.pid, number)
+                started.wait(15)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+
+
+@contextmanager
+def vllm(name: str, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A vLLM server for one of FOLDERS, served under its short name. Yields its base URL and its process, not yet ready."""
+    port = free_port()
+    command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(FOLDERS[name]), "--served-model-name", name]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048", "--max-num-seqs", "8", "--enforce-eager"]
+    command += ["--dtype", "bfloat16"]
+    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    env |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    with process(command, log, env) as started:
+        yield f"http://127.0.0.1:{port}/v1", started
+
+
+def wait_until_ready(url: str, started: subprocess.Popen[bytes], log: Path, seconds: float = BOOT_SECONDS) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and started.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as response:
+                if response.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.5)
+    raise RuntimeError(f"nothing answers at {url}:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def gateway_config(urls: dict[str, str]) -> str:
+    """A configuration with a route `auto` over both: hard-looking questions to the large model, the rest to the cheap one."""
+    prices = {"small": "{input: 0.02, output: 0.04}", "large": "{input: 0.05, output: 0.10}"}
+    models = "".join(
+        f"  - {{name: {name}, backends: ['{url}'], price: {prices[name]}, context_window: 2048, capabilities: [chat, completions]}}\n"
+        for name, url in urls.items()
+    )
+    rules = "{type: rules, rules: [{when: {maths: true}, prefer: {large: 1.0}}, {when: {code: true}, prefer: {large: 1.0}}]}"
+    return (
+        f"models:\n{models}routes:\n  - name: auto\n    models: [{', '.join(urls)}]\n"
+        f"    policy:\n      scorers:\n        - {rules}\n        - {{type: cost, weight: 0.4}}\n"
+        "health: {interval_seconds: 1}\n"
+    )
