@@ -11,8 +11,6 @@ import yaml
 
 Key = str | int
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-# What may turn into a number or a truth value after a variable was put in; everything else stays the text that it is.
-_PLAIN = re.compile(r"[-+0-9.eE_]+|true|false|null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ def dotted(path: tuple[Key, ...]) -> str:
 
 
 def load(path: Path, environment: Mapping[str, str]) -> Source:
-    """Reads a YAML file; `${NAME}` and `${NAME:-default}` in its strings come from `environment`. Raises ConfigError."""
+    """Reads a YAML file; `${NAME}` and `${NAME:-default}` come from `environment`, as text. Raises ConfigError."""
     file = str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -117,9 +115,7 @@ class _Walk:
 
     def _scalar(self, node: yaml.Node, path: tuple[Key, ...]) -> object:
         if isinstance(node.value, str) and "${" in node.value:
-            text = _VARIABLE.sub(lambda match: self._variable(match, path), node.value)
-            quoted = isinstance(node, yaml.ScalarNode) and node.style is not None
-            return yaml.safe_load(text) if not quoted and _PLAIN.fullmatch(text) else text
+            return _VARIABLE.sub(lambda match: self._variable(match, path), node.value)
         try:
             return self._scalars.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError):

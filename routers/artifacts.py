@@ -236,7 +236,7 @@ def _parse_tensors(folder: Path, raw: bytes, manifest: Manifest) -> dict[str, Te
 def _parse_settings(folder: Path, raw: bytes) -> dict[str, Any]:
     try:
         settings = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadArtifact(folder, f"{SETTINGS} is no JSON: {error}") from None
     if not isinstance(settings, dict):
         raise BadArtifact(folder, f"{SETTINGS} is no JSON object")

@@ -21,7 +21,12 @@ def chat(content: str, **more: Any) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """A stream without ids, times and the model's name."""
+    """A stream without ids, times and the model's name.
+
+    `system_fingerprint` is an id too, of the server: vLLM writes it into the last chunk that it sends, and that is the usage chunk, which
+    a client that did not ask for it does not see.
+    """
+    text = re.sub(r',"system_fingerprint":"[^"]+"', "", text)
     text = re.sub(r'"created":\d+', '"created":0', re.sub(r'"id":"[^"]+"', '"id":"x"', text))
     return re.sub(r'"model":"[^"]+"', '"model":"m"', text)
 

@@ -18,6 +18,7 @@ question += [first.choices[0].message, {"role": "tool", "tool_call_id": call.id,
 last = client.chat.completions.create(model="auto", messages=question, tools=tools)
 assert "rain" in last.choices[0].message.content
 raw = client.chat.completions.with_raw_response.create(model="auto", messages=ask, extra_body={"router": {"explain": True}})
-assert raw.headers["x-router-route"] == "auto" and raw.parse().router["route"] == "auto"
+assert raw.headers["x-router-route"] == "auto"
+assert raw.parse().router["route"] == "auto"
 streamed = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
 print(json.dumps({"whole": whole.choices[0].message.content, "streamed": streamed, "tool": call.function.arguments}))

@@ -17,7 +17,7 @@ from routers.artifacts import MANIFEST, SETTINGS, TENSORS, BadArtifact, EncoderI
 
 CREATED = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ORIGIN = Origin("test", ("a", "b"), "d" * 64, CREATED, EncoderId(name="e", hash="0" * 64), {"accuracy": 0.5})
-ARRAYS = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "y": np.array([1, 2], dtype=np.int64)}
+ARRAYS: dict[str, Any] = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "y": np.array([1, 2], dtype=np.int64)}
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ def test_vectors_are_those_of_the_reference(encoder: MiniLM) -> None:
 
 def test_shapes_and_lengths(encoder: MiniLM) -> None:
     vectors = encoder.encode(["", "one", "two words", "\ud800 lone", "\x00", "字" * 300, "a" * 10_000])
-    assert (vectors.shape, vectors.dtype) == ((7, DIMENSIONS), np.float32)
+    assert vectors.shape == (7, DIMENSIONS)
+    assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
     assert encoder.encode([]).shape == (0, DIMENSIONS)
 
