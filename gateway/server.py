@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import sys
 from collections.abc import Mapping
 
@@ -15,15 +16,32 @@ from gateway.flow.decide import Route
 MAX_HEAD_BYTES = 64 * 1024
 
 
-def run(config: Config, routes: Mapping[str, Route], host: str, port: int, workers: int) -> int:
-    """Serves until SIGTERM or SIGINT. Returns the exit code."""
+def run(config: Config, routes: Mapping[str, Route], host: str, port: int, share_port: bool = False) -> int:
+    """Serves until SIGTERM or SIGINT. `share_port`: other processes listen on the same port. Returns the exit code."""
+    try:
+        listener = listen(host, port, share_port)
+    except OSError as error:
+        print(f"cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
+        return 1
     gateway = build(config, routes, sys.stdout, sys.stdout.isatty())
     server = uvicorn.Server(settings(create_app(gateway), host, port, config.server.drain_seconds))
     # What was built stays for good: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    server.run()
+    print(f"pointsman listens on http://{host}:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
+    server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def listen(host: str, port: int, share_port: bool) -> socket.socket:
+    """A listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if share_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    return listener
 
 
 def settings(app: object, host: str, port: int, drain_seconds: float) -> uvicorn.Config:

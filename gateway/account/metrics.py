@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.account.records import Record
 
@@ -83,6 +85,10 @@ class Metrics:
         self._routes = frozenset(routes) | {NO_ROUTE}
         self._bound: dict[tuple[object, ...], _Bound] = {}
         self._counters: dict[tuple[object, ...], Counter] = {}
+        self._shared: CollectorRegistry | None = None
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # set by the supervisor before prometheus_client was imported
+            self._shared = CollectorRegistry()
+            MultiProcessCollector(self._shared)  # type: ignore[no-untyped-call]
         self._define_requests()
         self._define_decisions()
         self._define_state()
@@ -124,8 +130,8 @@ class Metrics:
         self.sizes = Gauge("pointsman_size", "entries in bounded stores", ["store"], registry=self.registry, multiprocess_mode="sum")
 
     def watch_backends(self, states: Callable[[], Iterable[BackendState]]) -> None:
-        """`states` is called at each scrape."""
-        self.registry.register(_Backends(states))
+        """`states` is called at each scrape. Of several workers, each shows its own view of the backends."""
+        (self._shared or self.registry).register(_Backends(states))
 
     def request_done(self, record: Record) -> None:
         """Counts one routed request."""
@@ -181,8 +187,10 @@ class Metrics:
         return model if model in self._models else OTHER
 
     def text(self) -> bytes:
-        """The exposition, as Prometheus reads it."""
-        return generate_latest(self.registry)
+        """The exposition, as Prometheus reads it: of all workers, where there are several."""
+        if self._shared is None:
+            return generate_latest(self.registry)
+        return generate_latest(self._shared)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"pointsman_{name}", help_text, labels, registry=self.registry)

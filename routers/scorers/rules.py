@@ -13,6 +13,8 @@ from routers.api import Candidate, Need, RouteRequest
 
 PATTERN_SECONDS = 0.002
 PATTERN_CHARACTERS = 20_000
+LATE_PATTERNS = 3
+"""After so many patterns of one request ran out of time the others are not tried, so that many rules cannot hold up the event loop."""
 
 
 class When(BaseModel):
@@ -55,7 +57,8 @@ class Rules:
     """The first rule that matches gives its opinions, and 0 to models that it does not name; if none matches, there is no opinion.
 
     Conditions: keywords (any, whole words, any case), pattern (regular expression, at most 2 ms over the first 20,000 characters;
-    one that takes longer does not match), min/max_prompt_tokens, code, maths, json, tools (bool), language (ISO 639-1 codes).
+    one that takes longer does not match, and after three such none is tried any more), min/max_prompt_tokens, code, maths, json,
+    tools (bool), language (ISO 639-1 codes).
     """
 
     needs: frozenset[Need] = frozenset({"text"})
@@ -66,10 +69,30 @@ class Rules:
         self._rules = [(rule, _compiled(rule.when)) for rule in rules]
 
     def score(self, request: RouteRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
+        search = _Search(request.text[:PATTERN_CHARACTERS])
         for rule, patterns in self._rules:
-            if _holds(rule.when, patterns, request):
+            if _holds(rule.when, patterns, request, search):
                 return {candidate.name: rule.prefer.get(candidate.name, 0.0) for candidate in candidates}
         return {}
+
+
+class _Search:
+    """Patterns over the text of one request, within bounds of time."""
+
+    __slots__ = ("_late", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._late = 0
+
+    def finds(self, pattern: regex.Pattern[str]) -> bool:
+        if self._late >= LATE_PATTERNS:
+            return False
+        try:
+            return pattern.search(self._text, timeout=PATTERN_SECONDS) is not None
+        except TimeoutError:
+            self._late += 1
+            return False
 
 
 def _compiled(when: When) -> list[regex.Pattern[str]]:
@@ -82,7 +105,7 @@ def _compiled(when: When) -> list[regex.Pattern[str]]:
     return patterns
 
 
-def _holds(when: When, patterns: Sequence[regex.Pattern[str]], request: RouteRequest) -> bool:
+def _holds(when: When, patterns: Sequence[regex.Pattern[str]], request: RouteRequest, search: _Search) -> bool:
     if when.min_prompt_tokens is not None and request.prompt_tokens < when.min_prompt_tokens:
         return False
     if when.max_prompt_tokens is not None and request.prompt_tokens > when.max_prompt_tokens:
@@ -98,11 +121,4 @@ def _holds(when: When, patterns: Sequence[regex.Pattern[str]], request: RouteReq
         return False
     if when.language is not None and cues.language(text) not in when.language:
         return False
-    return all(_found(pattern, text) for pattern in patterns)
-
-
-def _found(pattern: regex.Pattern[str], text: str) -> bool:
-    try:
-        return pattern.search(text[:PATTERN_CHARACTERS], timeout=PATTERN_SECONDS) is not None
-    except TimeoutError:
-        return False
+    return all(search.finds(pattern) for pattern in patterns)

@@ -146,7 +146,7 @@ def test_opinions_are_clamped() -> None:
 
 
 def test_no_opinion_on_a_model_is_neither_good_nor_bad() -> None:
-    assert order(choose(policy(Says({"a": 1.0, "b": 0.0})))) == ["a", "d", "c", "b"]
+    assert order(choose(policy(Says({"a": 1.0, "b": 0.2})))) == ["a", "d", "c", "b"]
 
 
 def test_when_no_scorer_has_an_opinion_the_default_serves_then_the_cheapest() -> None:

@@ -65,6 +65,7 @@ def test_filters(rule: Any, request_: RouteRequest, one: Candidate, expected: st
         (RouteRequest(), candidate("a"), 256),
         (RouteRequest(), candidate("a", answer_tokens=40.0), 40),
         (RouteRequest(max_tokens=10), candidate("a", answer_tokens=40.0), 10),
+        (RouteRequest(max_tokens=100), candidate("a", answer_tokens=40.0), 40),
         (RouteRequest(max_tokens=10, n=3), candidate("a"), 30),
         (RouteRequest("embeddings"), candidate("a"), 0),
     ],
@@ -178,6 +179,14 @@ def test_a_pattern_that_never_ends_is_no_match_soon(pattern: str, length: int) -
     text = "a" * length + "!"
     started = time.perf_counter()
     assert matches({"pattern": pattern}, text=text) is False
+    assert time.perf_counter() - started < 0.25
+
+
+def test_many_patterns_that_never_end_take_no_longer_than_a_few() -> None:
+    endless = [{"when": {"pattern": r"^(a+)+$"}, "prefer": {"a": 1.0}} for _ in range(300)]
+    written = rules(*endless, {"prefer": {"b": 1.0}})
+    started = time.perf_counter()
+    assert written.score(RouteRequest(text="a" * 40 + "!"), TWO) == {"a": 0.0, "b": 1.0}
     assert time.perf_counter() - started < 0.25
 
 
