@@ -12,7 +12,7 @@ DEV := $(VENV)/.dev
 NOT_FAST := slow or clients or vllm or bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-vllm test check fast test-clients test-vllm bench lock format clean system-packages
+.PHONY: help demo demo-vllm docs test check fast test-clients test-vllm bench bench-check lock format clean system-packages
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,12 @@ test-vllm: $(DEV) ## the gateway before a real vLLM, on the CPU; the first time 
 
 bench: $(DEV) system-packages ## the gateway's speed in shares of the direct way and of nginx
 	$(BIN)/python -m tests.benchmarks.bench $(BENCH)
+
+docs: $(DEV) ## write docs/configuration.md from the configuration's models
+	$(BIN)/python -m gateway.reference > docs/configuration.md
+
+bench-check: $(DEV) system-packages ## is a cached decision at least 0.12 of nginx, and a stream 0.4?
+	$(BIN)/pytest -m bench -s tests/benchmarks
 
 lock: ## resolve the lock files anew
 	$(PYTHON) scripts/lock.py

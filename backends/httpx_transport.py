@@ -8,9 +8,20 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from backends.api import BackendError, Call, ConnectError, ConnectionLost, Header, InvalidResponse, Response, TimedOut, root_path
+from backends.api import (
+    BackendError,
+    Call,
+    ConnectError,
+    ConnectionLost,
+    FailureKind,
+    Header,
+    InvalidResponse,
+    Response,
+    TimedOut,
+    root_path,
+)
 
-_ERRORS: tuple[tuple[type[Exception], type[BackendError], str, str], ...] = (
+_ERRORS: tuple[tuple[type[Exception], type[BackendError], FailureKind, str], ...] = (
     (httpx.ConnectTimeout, TimedOut, "connect_timeout", "no connection in time"),
     (httpx.PoolTimeout, TimedOut, "connect_timeout", "no free connection in time"),
     (httpx.ReadTimeout, TimedOut, "idle_timeout", "nothing came in time"),
@@ -36,21 +47,22 @@ class HttpxResponse:
         self._end = timeouts_end
         self._idle = idle
         self._patience = first_byte
+        self._waiting_for: FailureKind = "first_byte_timeout"
         self._closing: asyncio.Task[None] | None = None
 
     async def read(self) -> bytes:
         left = self._end - asyncio.get_running_loop().time()
-        kind = "total_timeout" if left < self._patience else "idle_timeout" if self._patience == self._idle else "first_byte_timeout"
+        kind: FailureKind = "total_timeout" if left < self._patience else self._waiting_for
         try:
             async with asyncio.timeout(max(0.0, min(left, self._patience))):
                 chunk = await anext(self._chunks, b"")
         except TimeoutError:
-            raise TimedOut(kind, kind.replace("_", " ")) from None  # type: ignore[arg-type]
+            raise TimedOut(kind, kind.replace("_", " ")) from None
         except httpx.RemoteProtocolError:
             raise ConnectionLost("lost", "the backend closed the connection amid its answer") from None
         except httpx.HTTPError as error:
             raise translated(error) from None
-        self._patience = self._idle
+        self._patience, self._waiting_for = self._idle, "idle_timeout"
         return chunk
 
     def close(self) -> None:
@@ -101,5 +113,5 @@ def translated(error: httpx.HTTPError) -> BackendError:
     """One of our errors for one of httpx's."""
     for theirs, ours, kind, message in _ERRORS:
         if isinstance(error, theirs):
-            return ours(kind, message)  # type: ignore[arg-type]
+            return ours(kind, message)
     return InvalidResponse("invalid", "the call failed")

@@ -193,15 +193,16 @@ def _known_keys(path: tuple[Key, ...]) -> list[str]:
     section: type[BaseModel] = Config
     for key in path[:-1]:
         if isinstance(key, str) and key in section.model_fields:
-            inner = _section_of(section.model_fields[key].annotation)
+            inner = inner_section(section.model_fields[key].annotation)
             section = inner or section
     return list(section.model_fields)
 
 
-def _section_of(annotation: object) -> type[BaseModel] | None:
+def inner_section(annotation: object) -> type[BaseModel] | None:
+    """The section that a field holds, alone or in a list; None for plain values."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := _section_of(part))), None)
+    return next((found for part in get_args(annotation) if (found := inner_section(part))), None)
 
 
 def _nearest(word: str, known: list[str]) -> str:

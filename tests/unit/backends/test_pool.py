@@ -1,0 +1,122 @@
+"""Who takes the next call; when to try again; what a health check means."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+import pytest
+
+from backends.breaker import Breaker
+from backends.health import judge
+from backends.http1 import Http1Transport
+from backends.pool import Backend, Pool
+from backends.retry import Outcome, RetryBudget, delay, is_retryable, parse_retry_after
+
+
+def backend(port: int, failures: int = 2) -> Backend:
+    url = f"http://127.0.0.1:{port}/v1"
+    return Backend("small", url, "small", Http1Transport(url), Breaker(failures, clock=lambda: 0.0, rng=Random(0)))
+
+
+def test_the_less_busy_of_two_takes_it() -> None:
+    pool = Pool([backend(1), backend(2), backend(3)], Random(0))
+    pool.backends[0].inflight = 100
+    picked = [pool.pick() for _ in range(300)]
+    assert pool.backends[0] not in picked
+    assert set(picked) == {pool.backends[1], pool.backends[2]}
+    assert pool.load() == pytest.approx(100 / 3)
+
+
+def test_the_unusable_and_the_excluded_are_left_out() -> None:
+    pool = Pool([backend(1), backend(2)], Random(0))
+    pool.backends[0].health = "loading"
+    assert {pool.pick() for _ in range(20)} == {pool.backends[1]}
+    assert pool.pick({pool.backends[1]}) is None
+    pool.backends[1].health = "down"
+    assert pool.pick() is None
+    assert not pool.usable()
+    assert pool.load() is None
+
+
+def test_when_every_breaker_is_open_the_least_bad_is_tried() -> None:
+    pool = Pool([backend(1), backend(2)], Random(0))
+    for one in pool.backends:
+        for _ in range(2):
+            one.started()
+            one.finished(Outcome(kind="lost"))
+    assert [one.breaker.state for one in pool.backends] == ["open", "open"]
+    assert pool.pick() is min(pool.backends, key=lambda one: one.breaker.retry_at)
+    assert pool.usable()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "blamed", "retryable"),
+    [
+        (Outcome(status=200), False, False),
+        (Outcome(status=400), False, False),
+        (Outcome(status=404), False, False),
+        (Outcome(status=408), False, True),
+        (Outcome(status=429), False, True),
+        (Outcome(status=500), True, True),
+        (Outcome(status=501), True, False),
+        (Outcome(status=503), True, True),
+        (Outcome(kind="connect"), True, True),
+        (Outcome(kind="first_byte_timeout"), True, True),
+        (Outcome(kind="stale"), False, True),
+        (Outcome(cancelled=True), False, False),
+    ],
+)
+def test_who_is_to_blame_and_what_may_be_tried_again(outcome: Outcome, blamed: bool, retryable: bool) -> None:
+    assert outcome.failed == blamed
+    assert is_retryable(outcome) == retryable
+    one = backend(1, failures=1)
+    one.started()
+    one.finished(outcome)
+    assert one.inflight == 0
+    assert (one.breaker.state == "open") == blamed
+
+
+def test_delays_grow_within_bounds_and_obey_the_backend_up_to_a_cap() -> None:
+    rng = Random(0)
+    for attempt in range(1, 12):
+        assert 0 < delay(attempt, None, rng) <= 1.0
+    assert delay(1, 2.0, rng) == 2.0
+    assert delay(1, 3600.0, rng) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("3", 3.0), (" 0 ", 0.0), ("", None), ("-1", None), ("soon", None), ("Thu, 01 Jan 1970 00:01:40 GMT", 90.0), ("9" * 400, 999999999.0)],
+)
+def test_retry_after(value: str, seconds: float | None) -> None:
+    assert parse_retry_after(value, 10.0) == seconds
+
+
+def test_the_budget_bounds_retries_and_is_given_back() -> None:
+    budget = RetryBudget(0.2, 1)
+    with budget.request() as one, budget.request() as two:
+        assert one.acquire()
+        assert one.acquire(), "a request that has its place keeps it"
+        assert not two.acquire()
+    assert (budget.active, budget.retrying) == (0, 0)
+    with budget.request() as three:
+        assert three.acquire()
+
+
+@pytest.mark.parametrize(
+    ("health", "models", "body", "state"),
+    [
+        (200, 200, {"data": [{"id": "small"}]}, "up"),
+        (404, 200, {"data": [{"id": "small"}]}, "up"),
+        (200, 200, {"data": [{"id": "other"}]}, "loading"),
+        (200, 200, {"data": []}, "loading"),
+        (200, 503, {}, "loading"),
+        (200, 200, [], "down"),
+        (503, 200, {"data": [{"id": "small"}]}, "down"),
+        (None, 200, {}, "down"),
+        (200, None, {}, "down"),
+    ],
+)
+def test_what_a_check_means(health: int | None, models: int | None, body: object, state: str) -> None:
+    assert judge(health, models, json.dumps(body).encode(), "small")[0] == state
