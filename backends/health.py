@@ -9,10 +9,12 @@ from random import Random
 import msgspec
 from msgspec import Struct
 
-from backends.api import BackendError, Call, Timeouts
+from backends.api import BackendError, Call, TimedOut, Timeouts
 from backends.pool import Backend, Health
 
 MAX_BODY_BYTES = 4_000_000
+PATIENCE = 3
+"""Checks in a row that a server which was up may leave unanswered in time: a busy one is slow to answer, and is not down for that."""
 _log = logging.getLogger("pointsman.backends")
 
 
@@ -54,6 +56,8 @@ class HealthChecker:
         self._interval = interval
         self._timeouts = Timeouts(timeout, timeout, timeout, timeout)
         self._rng = rng
+        self._late = 0
+        self._was_late = False
 
     async def run(self) -> None:
         """Checks until it is cancelled."""
@@ -66,8 +70,12 @@ class HealthChecker:
 
     async def check(self) -> None:
         """One check; sets the backend's health and logs it if it changed."""
+        self._was_late = False
         (health_status, _), (models_status, models) = await asyncio.gather(self._get("/health", root=True), self._get("/models"))
         state, why = judge(health_status, models_status, models, self._backend.served_as)
+        self._late = self._late + 1 if self._was_late else 0
+        if self._was_late and self._backend.health == "up" and self._late < PATIENCE:
+            return
         if state != self._backend.health:
             level = logging.INFO if state == "up" else logging.WARNING
             _log.log(level, "backend %s of %s is %s%s", self._backend.name, self._backend.model, state, f": {why}" if why else "")
@@ -77,7 +85,8 @@ class HealthChecker:
         call = Call("GET", path, (*self._backend.headers, (b"accept-encoding", b"identity")), b"", self._timeouts, root)
         try:
             response = await self._backend.transport.send(call)
-        except BackendError:
+        except BackendError as error:
+            self._was_late = self._was_late or isinstance(error, TimedOut)
             return None, b""
         parts: list[bytes] = []
         try:

@@ -101,8 +101,8 @@ async def _run(once: bool, host: str, port: int) -> int:
         base = f"http://{host}:{server.servers[0].sockets[0].getsockname()[1]}"
         if once:
             await _wait_until_healthy(gateway)
-            return await _send_all(base)
-        _introduce(base)
+            return await send_all(base, PROMPTS, DEAREST)
+        introduce(base, "three fake experts behind it: small, medium, large")
         await serving
     finally:
         server.should_exit = True
@@ -132,10 +132,11 @@ async def _stop(fakes: Sequence[FakeServer]) -> None:
         await fake.stop()
 
 
-def _introduce(base: str) -> None:
+def introduce(base: str, experts: str) -> None:
+    """Prints requests that are ready to paste. `base`: the gateway's address; `experts`: what stands behind it, in words."""
     print(
         f"""
-Pointsman listens at {base}, with three fake experts behind it: small, medium, large.
+Pointsman listens at {base}, with {experts}.
 Paste into another terminal:
 
   curl {base}/v1/chat/completions -H 'content-type: application/json' -d '
@@ -162,12 +163,12 @@ One line for each request follows; Ctrl-C ends everything.
     )
 
 
-async def _send_all(base: str) -> int:
-    """Sends the prompts, prints what became of them. Returns 0 if all were answered."""
-    table = Table("prompt", "model", "why", "answer", "cost, USD", f"always {DEAREST}, USD")
+async def send_all(base: str, prompts: Sequence[str], dearest: str) -> int:
+    """Sends the prompts to the route `auto`, prints what became of them. Returns 0 if all were answered."""
+    table = Table("prompt", "model", "why", "answer", "cost, USD", f"always {dearest}, USD")
     total, baseline = 0.0, 0.0
-    async with httpx.AsyncClient(base_url=base, timeout=30) as client:
-        for prompt in PROMPTS:
+    async with httpx.AsyncClient(base_url=base, timeout=120) as client:
+        for prompt in prompts:
             document, decision = await _ask(client, prompt)
             if decision is None:
                 Console().print(document)
@@ -180,7 +181,7 @@ async def _send_all(base: str) -> int:
             table.add_row(_short(prompt, 44), decision["answered_by"], scores, _short(answer, 28), *costs)
     console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(table)
-    console.print(f"{len(PROMPTS)} requests cost ${total:.7f}; always {DEAREST}: ${baseline:.7f} ({1 - total / baseline:.0%} saved)")
+    console.print(f"{len(prompts)} requests cost ${total:.7f}; always {dearest}: ${baseline:.7f} ({1 - total / baseline:.0%} saved)")
     return 0
 
 

