@@ -82,7 +82,6 @@ class Completions:
         wire = await read_wire(self._endpoint, visit.headers, body)
         decision = await self._decider.decide(wire, not asks_for_fresh(visit.headers))
         visit.record = record = Record(decision, self._endpoint, visit.request_id, wire.stream)
-        record.attempts = []
         visit.prompt_size = wire.prompt.size
         wishes = wire.preferences
         deadline = None if wishes.max_latency_ms is None else visit.started + wishes.max_latency_ms / 1000
