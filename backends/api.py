@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 Header = tuple[bytes, bytes]
 
 # "stale": a kept-alive connection proved dead before a byte came back; that says nothing about the backend.
@@ -56,8 +58,7 @@ class Timeouts:
     total: float = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True, gc=False):
     """One HTTP request to one backend. `path` starts with a slash and is added to the path of the backend's URL.
 
     `from_root`: it is added to the server's root instead, which is the URL without its `/v1`.

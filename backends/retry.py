@@ -5,8 +5,9 @@ from __future__ import annotations
 import email.utils
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from random import Random
+
+from msgspec import Struct
 
 from backends.api import FailureKind
 
@@ -14,8 +15,7 @@ RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 RETRY_AFTER_CAP = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True, gc=False):
     """How a call ended: with an HTTP status, with a failure, or cancelled by whoever asked (which says nothing of the backend)."""
 
     status: int | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from gateway.source import ConfigError, Key, Problem, Source, load
 from routers.api import Capability
+from routers.registry import nearest
 
 NAME = r"^[A-Za-z0-9._:/\-]{1,128}$"
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -179,7 +179,7 @@ def _explain(source: Source, detail: Mapping[str, Any]) -> Problem:
     path: tuple[Key, ...] = tuple(detail["loc"])
     if detail["type"] == "extra_forbidden":
         known = _known_keys(path)
-        return source.problem(path, f"unknown key{_nearest(str(path[-1]), known)}; known here: {', '.join(known)}")
+        return source.problem(path, f"unknown key{nearest(str(path[-1]), known)}; known here: {', '.join(known)}")
     message = str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "missing":
         return source.problem(path, "is required")
@@ -205,11 +205,6 @@ def inner_section(annotation: object) -> type[BaseModel] | None:
     return next((found for part in get_args(annotation) if (found := inner_section(part))), None)
 
 
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    return f", did you mean {close[0]!r}?" if close else ""
-
-
 def _contradictions(config: Config) -> list[tuple[tuple[Key, ...], str]]:
     """What each section alone cannot see: names that clash or lead nowhere."""
     found: list[tuple[tuple[Key, ...], str]] = []
@@ -223,14 +218,14 @@ def _contradictions(config: Config) -> list[tuple[tuple[Key, ...], str]]:
     for index, route in enumerate(config.routes):
         for place, name in enumerate(route.models):
             if name not in models:
-                found.append((("routes", index, "models", place), f"no model named {name!r}{_nearest(name, models)}"))
+                found.append((("routes", index, "models", place), f"no model named {name!r}{nearest(name, models)}"))
             elif name in route.models[:place]:
                 found.append((("routes", index, "models", place), f"{name!r} is named twice"))
         if route.default is not None and route.default not in route.models:
             found.append(
                 (
                     ("routes", index, "default"),
-                    f"{route.default!r} is not among the route's models{_nearest(route.default, route.models)}",
+                    f"{route.default!r} is not among the route's models{nearest(route.default, route.models)}",
                 )
             )
     for index, model in enumerate(config.models):

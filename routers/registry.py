@@ -86,7 +86,7 @@ class Registry:
         point = self._points[kind].get(name)
         if point is None:
             known = self.names(kind)
-            raise BadPlugin(kind, name, (), f"no {kind.removesuffix('s')} named {name!r}{_nearest(name, known)}; known: {', '.join(known)}")
+            raise BadPlugin(kind, name, (), f"no {kind.removesuffix('s')} named {name!r}{nearest(name, known)}; known: {', '.join(known)}")
         try:
             loaded: type = point.load()
         except ImportError as error:
@@ -137,12 +137,13 @@ def _explain(kind: Kind, name: str, plugin: type, error: ValidationError) -> Bad
     if first["type"] == "extra_forbidden" and len(path) == 1:
         known = [parameter.name for parameter in _parameters(plugin)]
         takes = f"{name!r} takes {', '.join(known)}" if known else f"{name!r} takes no parameters"
-        return BadPlugin(kind, name, path, f"unknown parameter{_nearest(str(path[0]), known)}; {takes}")
+        return BadPlugin(kind, name, path, f"unknown parameter{nearest(str(path[0]), known)}; {takes}")
     message = "is required" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
     return BadPlugin(kind, name, path, message[0].lower() + message[1:])
 
 
-def _nearest(word: str, known: list[str]) -> str:
+def nearest(word: str, known: list[str]) -> str:
+    """ ", did you mean 'x'?" if one of the known words is close, else nothing."""
     close = difflib.get_close_matches(word, known, 1)
     return f", did you mean {close[0]!r}?" if close else ""
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from gateway.demo import introduce, send_all  # noqa: E402
+from tests.processes import free_port, wait_until_ready  # noqa: E402
 from tests.vllm import servers  # noqa: E402
 
 PROMPTS = (
@@ -34,15 +35,15 @@ def main() -> int:
         print("starting two vLLM servers on the CPU; the first time takes a minute or two", flush=True)
         started = {model: stack.enter_context(servers.vllm(model, folder / f"{model}.log")) for model in servers.FOLDERS}
         for model, (url, process) in started.items():
-            servers.wait_until_ready(f"{url.removesuffix('/v1')}/health", process, folder / f"{model}.log")
+            wait_until_ready(f"{url.removesuffix('/v1')}/health", process, folder / f"{model}.log", servers.BOOT_SECONDS)
         config = folder / "gateway.yaml"
         config.write_text(servers.gateway_config({model: url for model, (url, _) in started.items()}), encoding="utf-8")
-        port = servers.free_port() if once else 8080
+        port = free_port() if once else 8080
         command = [str(Path(sys.executable).parent / "pointsman"), "serve", "--config", str(config), "--port", str(port)]
         gateway = subprocess.Popen(command, stdout=subprocess.DEVNULL if once else None)
         base = f"http://127.0.0.1:{port}"
         try:
-            servers.wait_until_ready(f"{base}/readyz", gateway, folder / "small.log", 30)
+            wait_until_ready(f"{base}/readyz", gateway, folder / "small.log")
             if once:
                 return asyncio.run(send_all(base, PROMPTS, "large"))
             introduce(base, "two real LLMs behind it: small (SmolLM2 135M), large (Gemma 3 270M)")

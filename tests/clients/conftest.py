@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from tests.processes import free_port, process, wait_until_ready
 
 BIN = Path(sys.executable).parent
 ALL = ["chat", "completions", "embeddings", "tools", "json_schema"]
@@ -22,13 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.clients)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")
@@ -50,28 +42,9 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for name, at in experts.items()
     ]
     commands.append([str(BIN / "pointsman"), "serve", "--config", str(config), "--port", str(port)])
-    processes = []
-    try:
+    with ExitStack() as stack:
         for number, command in enumerate(commands):
-            log = (folder / f"{number}.log").open("wb")
-            processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
-            log.close()
-        wait_until_ready(f"http://127.0.0.1:{port}/readyz")
+            log = folder / f"{number}.log"
+            started = stack.enter_context(process(command, log))
+        wait_until_ready(f"http://127.0.0.1:{port}/readyz", started, log)
         yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(10)
-
-
-def wait_until_ready(url: str, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(url, timeout=1) as response:
-                if response.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"nothing answers at {url}")

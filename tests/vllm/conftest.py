@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import free_port, process, wait_until_ready
 from tests.vllm import servers
 
 
@@ -38,13 +39,13 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     folder = tmp_path_factory.mktemp("vllm")
     with ExitStack() as stack:
         started = {name: stack.enter_context(servers.vllm(name, folder / f"{name}.log")) for name in servers.FOLDERS}
-        for name, (url, process) in started.items():
-            servers.wait_until_ready(f"{url.removesuffix('/v1')}/health", process, folder / f"{name}.log")
+        for name, (url, running) in started.items():
+            wait_until_ready(f"{url.removesuffix('/v1')}/health", running, folder / f"{name}.log", servers.BOOT_SECONDS)
         urls = {name: url for name, (url, _) in started.items()}
         config = folder / "gateway.yaml"
         config.write_text(servers.gateway_config(urls), encoding="utf-8")
-        port = servers.free_port()
+        port = free_port()
         command = [str(Path(sys.executable).parent / "pointsman"), "serve", "--config", str(config), "--port", str(port)]
-        gateway = stack.enter_context(servers.process(command, folder / "gateway.log"))
-        servers.wait_until_ready(f"http://127.0.0.1:{port}/readyz", gateway, folder / "gateway.log", 30)
+        gateway = stack.enter_context(process(command, folder / "gateway.log"))
+        wait_until_ready(f"http://127.0.0.1:{port}/readyz", gateway, folder / "gateway.log")
         yield Stand(f"http://127.0.0.1:{port}/v1", urls)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.processes import free_port, process
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -25,29 +22,6 @@ def missing() -> str | None:
     return f"run scripts/vllm-environment.sh first: {', '.join(absent)} not here" if absent else None
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def process(command: Sequence[str], log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with a session of its own; at the end the whole session is ended."""
-    with log.open("wb") as out:
-        started = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, start_new_session=True)
-    try:
-        yield started
-    finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(started.pid, number)
-                started.wait(15)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                continue
-
-
 @contextmanager
 def vllm(name: str, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A vLLM server for one of FOLDERS, served under its short name. Yields its base URL and its process, not yet ready."""
@@ -59,18 +33,6 @@ def vllm(name: str, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     env |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     with process(command, log, env) as started:
         yield f"http://127.0.0.1:{port}/v1", started
-
-
-def wait_until_ready(url: str, started: subprocess.Popen[bytes], log: Path, seconds: float = BOOT_SECONDS) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and started.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2) as response:
-                if response.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.5)
-    raise RuntimeError(f"nothing answers at {url}:\n{log.read_text(errors='replace')[-3000:]}")
 
 
 def gateway_config(urls: dict[str, str]) -> str:
