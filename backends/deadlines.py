@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol
 
 
@@ -10,7 +11,7 @@ class Expiring(Protocol):
     """Something that is looked at now and then until it is forgotten."""
 
     def check(self, now: float) -> None:
-        """`now`: the loop's clock, in seconds."""
+        """`now`: `time.monotonic()`."""
 
 
 class Deadlines:
@@ -23,6 +24,14 @@ class Deadlines:
         self._tick = tick
         self._items: set[Expiring] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that all of this runs in. Kept, since `asyncio.get_running_loop` makes a system call (getpid) in Python 3.11."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def __len__(self) -> int:
         return len(self._items)
@@ -30,14 +39,13 @@ class Deadlines:
     def watch(self, item: Expiring) -> None:
         self._items.add(item)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._tick, self._look)
+            self._timer = self.loop.call_later(self._tick, self._look)
 
     def forget(self, item: Expiring) -> None:
         self._items.discard(item)
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = time.monotonic()
         for item in tuple(self._items):
             item.check(now)
-        self._timer = loop.call_later(self._tick, self._look) if self._items else None
+        self._timer = self.loop.call_later(self._tick, self._look) if self._items else None

@@ -16,6 +16,9 @@ PAUSE_AT_BYTES = 256 * 1024
 class Line(Protocol):
     """The connection, as an exchange needs it."""
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
@@ -94,7 +97,7 @@ class Exchange:
             self._connection.abort()
 
     async def _wait(self) -> None:
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        self._waiter = waiter = self._connection.loop.create_future()
         try:
             await waiter
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from typing import cast
 from urllib.parse import urlsplit
@@ -25,10 +26,11 @@ IDLE_SECONDS = 4.0
 class Connection(asyncio.Protocol):
     """One socket of the pool. Carries one exchange at a time."""
 
-    __slots__ = ("_pool", "_transport", "closed", "exchange", "idle_since", "used")
+    __slots__ = ("_pool", "_transport", "closed", "exchange", "idle_since", "loop", "used")
 
     def __init__(self, pool: Http1Transport) -> None:
         self._pool = pool
+        self.loop = pool.loop
         self._transport: asyncio.Transport | None = None
         self.exchange: Exchange | None = None
         self.idle_since = 0.0
@@ -36,8 +38,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
 
     def start(self, call: Call, head: bytes, started: float) -> Exchange:
-        loop_time = asyncio.get_running_loop().time()
-        self.exchange = exchange = Exchange(self, call, started, loop_time)
+        self.exchange = exchange = Exchange(self, call, started, time.monotonic())
         assert self._transport is not None
         if len(call.body) < PAUSE_AT_BYTES:
             self._transport.write(head + call.body)
@@ -80,7 +81,7 @@ class Connection(asyncio.Protocol):
         if self.exchange is None:
             self.abort()
         else:
-            self.exchange.feed(data, asyncio.get_running_loop().time())
+            self.exchange.feed(data, time.monotonic())
 
     def eof_received(self) -> bool:
         self.connection_lost(None)
@@ -119,9 +120,12 @@ class Http1Transport:
         self._idle: list[Connection] = []
         self._open: set[Exchange] = set()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._deadlines.loop
+
     async def send(self, call: Call) -> Response:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.monotonic()
         if self._free > 0:
             self._free -= 1
         else:
@@ -154,7 +158,7 @@ class Http1Transport:
         self._deadlines.forget(exchange)
         self._leave()
         if connection is not None:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = time.monotonic()
             self._idle.append(connection)
 
     def _take(self, now: float) -> Connection | None:
@@ -172,7 +176,7 @@ class Http1Transport:
         return None
 
     async def _wait_for_place(self, seconds: float) -> None:
-        turn = asyncio.get_running_loop().create_future()
+        turn = self.loop.create_future()
         self._line.append(turn)
         try:
             async with asyncio.timeout(seconds):
@@ -203,10 +207,9 @@ class Http1Transport:
             raise
 
     async def _connect(self, seconds: float) -> Connection:
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(seconds):
-                _, connection = await loop.create_connection(lambda: Connection(self), self._host, self._port, ssl=self._tls)
+                _, connection = await self.loop.create_connection(lambda: Connection(self), self._host, self._port, ssl=self._tls)
         except TimeoutError:
             raise TimedOut("connect_timeout", f"no connection within {seconds:g} s") from None
         except (OSError, UnicodeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -55,13 +56,13 @@ class Client:
 
     async def write(self, data: bytes, more: bool = True) -> None:
         """Returns when the client's connection takes more: so a slow reader slows the backend."""
-        self._writing_since = asyncio.get_running_loop().time()
+        self._writing_since = time.monotonic()
         self.finished = not more
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
         self._writing_since = None
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._deadlines.loop)
         self._deadlines.watch(self)
         return self
 
@@ -84,7 +85,7 @@ class Client:
     def check(self, now: float) -> None:
         """Called by the timer."""
         if self._watcher is None and self._task is not None:
-            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+            self._watcher = self._deadlines.loop.create_task(self._watch())
         if self._writing_since is not None and now - self._writing_since > self._write_seconds:
             self.finished = False
             self._leave()
