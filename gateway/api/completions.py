@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -70,8 +71,11 @@ class Completions:
             await send_error(client, error, visit)
         except ClientGone:
             visit.fail(CLIENT_CLOSED, "client_closed")
-        except Exception:
-            _log.exception("request %s failed", visit.request_id)
+        except asyncio.CancelledError:
+            visit.fail(503, "draining")
+            raise
+        except Exception as error:
+            _log.error("request %s failed: %s at %s", visit.request_id, type(error).__name__, place_of(error))
             visit.fail(500, "internal_error")
             if not client.committed:
                 await send_error(client, GatewayError("internal_error", "something went wrong in the gateway"), visit)
@@ -165,6 +169,12 @@ async def read_wire(endpoint: Endpoint, headers: Mapping[bytes, bytes], body: by
 def asks_for_fresh(headers: Mapping[bytes, bytes]) -> bool:
     """Whether the client wants a decision that is taken anew."""
     return b"no-cache" in headers.get(b"cache-control", b"").lower()
+
+
+def place_of(error: Exception) -> str:
+    """Where an unexpected error arose. Its text is not logged: it could quote a prompt or a key."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames[-4:]))
 
 
 async def send_error(client: Client, error: GatewayError, visit: Visit) -> None:
