@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections import deque
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from backends.api import (
 )
 from backends.deadlines import Deadlines
 from backends.exchange import PAUSE_AT_BYTES, Exchange
+from backends.places import Places
 
 # vLLM's server drops idle connections after 5 s: giving them up earlier means that a request hardly ever meets a closing one.
 IDLE_SECONDS = 4.0
@@ -115,8 +115,7 @@ class Http1Transport:
             b"\r\nhost: " + parts.netloc.rpartition("@")[2].encode("idna" if not parts.netloc.isascii() else "ascii") + b"\r\n"
         )
         self._deadlines = deadlines or Deadlines()
-        self._free = max_connections
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._places = Places(max_connections)
         self._idle: list[Connection] = []
         self._open: set[Exchange] = set()
 
@@ -126,9 +125,7 @@ class Http1Transport:
 
     async def send(self, call: Call) -> Response:
         started = time.monotonic()
-        if self._free > 0:
-            self._free -= 1
-        else:
+        if not self._places.take():
             await self._wait_for_place(call.timeouts.connect)
         connection = self._take(started)
         if connection is None:
@@ -156,7 +153,7 @@ class Http1Transport:
             return
         self._open.discard(exchange)
         self._deadlines.forget(exchange)
-        self._leave()
+        self._places.leave()
         if connection is not None:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
@@ -176,34 +173,17 @@ class Http1Transport:
         return None
 
     async def _wait_for_place(self, seconds: float) -> None:
-        turn = self.loop.create_future()
-        self._line.append(turn)
         try:
             async with asyncio.timeout(seconds):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self._leave()  # its turn came just as it gave up
-            elif turn in self._line:
-                self._line.remove(turn)
-            if isinstance(error, TimeoutError):
-                raise TimedOut("connect_timeout", f"no free connection within {seconds:g} s") from None
-            raise
-
-    def _leave(self) -> None:
-        """A place is free: for whoever waits the longest."""
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+                await self._places.wait()
+        except TimeoutError:
+            raise TimedOut("connect_timeout", f"no free connection within {seconds:g} s") from None
 
     async def _connect_in_place(self, seconds: float) -> Connection:
         try:
             return await self._connect(seconds)
         except BaseException:
-            self._leave()
+            self._places.leave()
             raise
 
     async def _connect(self, seconds: float) -> Connection:

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 
+from backends.places import Places
+
 BLOCK_CHARACTERS = 64
 MAX_BLOCKS = 20_000
 
@@ -50,44 +52,28 @@ class Engine:
         self.latency = latency
         self._clock = clock
         self._blocks: OrderedDict[bytes, None] = OrderedDict()
-        self._line: deque[asyncio.Future[None]] = deque()
-        self.running = 0
+        self._places = Places(latency.seqs)
         self.prefix_queries = 0
         self.prefix_hits = 0
         self.first_token_seconds: deque[float] = deque(maxlen=1000)
 
     @property
+    def running(self) -> int:
+        return self._places.taken
+
+    @property
     def waiting(self) -> int:
-        return len(self._line)
+        return self._places.waiting
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """One of the places; waits in line for it. Cancelling whoever waits or runs frees it at once."""
-        if self.running >= self.latency.seqs or self._line:
-            turn = asyncio.get_running_loop().create_future()
-            self._line.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn in self._line:
-                    self._line.remove(turn)
-                elif turn.done() and not turn.cancelled():
-                    self._leave()
-                raise
-        else:
-            self.running += 1
+        if not self._places.take():
+            await self._places.wait()
         try:
             yield
         finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self.running -= 1
+            self._places.leave()
 
     async def prefill(self, prompt: str) -> int:
         """Waits for as long as the prompt takes. Returns how many of its tokens were cached."""
