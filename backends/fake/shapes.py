@@ -10,6 +10,9 @@ from typing import Any
 from backends.fake.schema import example
 from backends.fake.skills import answer, pieces
 
+SIGNATURE = {"system_fingerprint": "fake-vllm"}
+"""vLLM signs whole answers, and of a stream the last chunk that it sends: the usage chunk, if usage was asked for."""
+
 
 class Refused(Exception):
     """A request that the server does not take."""
@@ -205,7 +208,8 @@ def whole(made: Generation) -> dict[str, Any]:
                 {"index": index, "text": text, "logprobs": None, "finish_reason": reason, "stop_reason": None, "prompt_logprobs": None}
             )
     kind = "chat.completion" if made.chat else "text_completion"
-    return {"id": made.id, "object": kind, "created": made.created, "model": made.model, "choices": choices, "usage": usage(made)}
+    head = {"id": made.id, "object": kind, "created": made.created, "model": made.model}
+    return {**head, "choices": choices, "usage": usage(made), **SIGNATURE}
 
 
 def chunks(made: Generation) -> Iterator[bytes]:
@@ -226,15 +230,17 @@ def chunks(made: Generation) -> Iterator[bytes]:
         for place, token in enumerate(tokens):
             end = reason if place == len(tokens) - 1 else None
             last = {"stop_reason": None} if end else {}
+            signed = SIGNATURE if end and index == len(made.texts) - 1 and not made.include_usage else None
             if made.chat:
                 logprobs = _chat_logprobs([token]) if made.logprobs else None
                 yield data(
-                    [{"index": index, "delta": {"content": token} if token else {}, "logprobs": logprobs, "finish_reason": end, **last}]
+                    [{"index": index, "delta": {"content": token} if token else {}, "logprobs": logprobs, "finish_reason": end, **last}],
+                    signed,
                 )
             else:
-                yield data([{"index": index, "text": token, "logprobs": None, "finish_reason": end, "stop_reason": None}])
+                yield data([{"index": index, "text": token, "logprobs": None, "finish_reason": end, "stop_reason": None}], signed)
     if made.include_usage:
-        yield data([], {"usage": usage(made)})
+        yield data([], {"usage": usage(made), **SIGNATURE})
     yield b"[DONE]"
 
 

@@ -18,6 +18,7 @@ from gateway.flow.execute import Reply
 from gateway.flow.sse import EventTooLarge, data_of, event, events
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _DONE = b"[DONE]"
 DRAIN_SECONDS = 0.5
 
@@ -25,6 +26,7 @@ DRAIN_SECONDS = 0.5
 class _Body(Struct):
     usage: Usage | None = None
     choices: list[Raw] | None = None
+    system_fingerprint: Raw = Raw(b"null")
 
 
 _BODY = msgspec.json.Decoder(_Body)
@@ -53,11 +55,16 @@ def rename(block: bytes, renamed: tuple[bytes, bytes] | None) -> bytes:
     return block.replace(b'"model":' + served, b'"model":' + name).replace(b'"model": ' + served, b'"model": ' + name)
 
 
-def explain(document: bytes, decision: bytes) -> bytes:
-    """Puts the decision into a JSON object as its member `router`. Bytes after the object's last brace stay where they are."""
+def add_member(document: bytes, name: bytes, value: bytes) -> bytes:
+    """Puts a member at the end of a JSON object. Bytes after the object's last brace stay where they are."""
     cut = document.rfind(b"}")
     comma = b"" if document[:cut].rstrip().endswith(b"{") else b","
-    return document[:cut] + comma + b'"router":' + decision + document[cut:]
+    return document[:cut] + comma + b'"' + name + b'":' + value + document[cut:]
+
+
+def explain(document: bytes, decision: bytes) -> bytes:
+    """Puts the decision into a JSON object as its member `router`."""
+    return add_member(document, b"router", decision)
 
 
 def explain_first(block: bytes, decision: bytes) -> bytes:
@@ -70,35 +77,77 @@ def explain_first(block: bytes, decision: bytes) -> bytes:
 
 
 class StreamFilter:
-    """Finds the usage in a stream without parsing its chunks, and takes the usage chunk out if the client did not ask for it."""
+    """Finds the usage in a stream without parsing its chunks, and takes the usage chunk out if the client did not ask for it.
 
-    __slots__ = ("_keep", "done", "usage")
+    vLLM names itself (`system_fingerprint`) in the last chunk that it sends, and as usage is asked for, that is the usage chunk. So the
+    chunk before, the one with the finish reason, waits for the usage chunk, which comes together with it, and gets the name that it has
+    where nobody asks for usage.
+    """
+
+    __slots__ = ("_held", "_keep", "done", "usage")
 
     def __init__(self, keep_usage: bool) -> None:
         self._keep = keep_usage
+        self._held = b""
         self.usage: Usage | None = None
         self.done = False
 
     def pass_on(self, block: bytes) -> bytes:
-        """What of a block of whole events goes to the client."""
+        """What of a block of whole events goes to the client now."""
+        block = self.rest() + block
         if _DONE in block[-32:] and (data_of(list(events(block))[-1]) or b"").strip() == _DONE:
             self.done = True
-        if b'"usage"' not in block or _USAGE.search(block) is None:
-            return block
-        return b"".join(part for part in events(block) if self._wanted(part))
+        if b'"usage"' in block and _USAGE.search(block) is not None:
+            return self._read_usage(block)
+        return block if self._keep or self.done else self._hold_finish(block)
 
-    def _wanted(self, part: bytes) -> bool:
-        data = data_of(part)
-        if data is None or b'"usage"' not in data:
-            return True
-        try:
-            body = _BODY.decode(data)
-        except msgspec.DecodeError:
-            return True
-        if body.usage is None:
-            return True
-        self.usage = body.usage
-        return self._keep or bool(body.choices)
+    def rest(self) -> bytes:
+        """What was held back so far."""
+        held, self._held = self._held, b""
+        return held
+
+    def _hold_finish(self, block: bytes) -> bytes:
+        before = block.rfind(b"\n\n", 0, max(0, len(block) - 2))
+        start = before + 2 if before >= 0 else 0
+        if _FINISH.search(block, start) is None:
+            return block
+        self._held = block[start:]
+        return block[:start]
+
+    def _read_usage(self, block: bytes) -> bytes:
+        kept: list[bytes] = []
+        for part in events(block):
+            body = _usage_chunk(part)
+            if body is None:
+                kept.append(part)
+                continue
+            self.usage = body.usage
+            if self._keep or body.choices:
+                kept.append(part)
+            else:
+                _name_server(kept, bytes(body.system_fingerprint))
+        return b"".join(kept)
+
+
+def _usage_chunk(part: bytes) -> _Body | None:
+    """An event that holds usage; None for all others."""
+    data = data_of(part)
+    if data is None or b'"usage"' not in data:
+        return None
+    try:
+        body = _BODY.decode(data)
+    except msgspec.DecodeError:
+        return None
+    return body if body.usage is not None else None
+
+
+def _name_server(parts: list[bytes], fingerprint: bytes) -> None:
+    """Gives the last chunk of `parts` the fingerprint (JSON), if it has none."""
+    for index in range(len(parts) - 1, -1, -1):
+        if (data_of(parts[index]) or b"").startswith(b"{"):
+            if fingerprint != b"null" and b'"system_fingerprint"' not in parts[index]:
+                parts[index] = add_member(parts[index], b"system_fingerprint", fingerprint)
+            return
 
 
 async def relay_whole(reply: Reply, client: Client, headers: Sequence[Header], body: bytes) -> None:
@@ -130,7 +179,7 @@ async def relay_stream(reply: Reply, client: Client, headers: Sequence[Header], 
         await _drain(reply)
         return Relayed(stream.usage)
     cut_off = GatewayError(error, "the backend broke off amid its answer; what came so far is incomplete")
-    await client.write(event(cut_off.body()), more=False)
+    await client.write(rename(stream.rest(), reply.served.renamed) + event(cut_off.body()), more=False)
     return Relayed(stream.usage, error)
 
 

@@ -89,3 +89,30 @@ def test_the_decision_goes_into_an_object_and_into_the_first_event() -> None:
     assert explain(b"{ }", b"{}") == b'{ "router":{}}'
     block = b': hi\n\ndata: {"a":{"b":1}}\n\ndata: {"c":1}\n\n'
     assert explain_first(block, b"1") == b': hi\n\ndata: {"a":{"b":1},"router":1}\n\ndata: {"c":1}\n\n'
+
+
+FINISH = event(b'{"choices":[{"delta":{},"finish_reason":"stop"}]}')
+SIGNED = event(b'{"choices":[{"delta":{},"finish_reason":"stop"}],"system_fingerprint":"fp"}')
+LAST = event(b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1},"system_fingerprint":"fp"}')
+TEXT = event(b'{"choices":[{"delta":{"content":"\\"finish_reason\\":\\"stop\\""},"finish_reason":null}]}')
+
+
+DONE = event(b"[DONE]")
+
+
+@pytest.mark.parametrize("reads", [[TEXT, FINISH, LAST, DONE], [TEXT + FINISH, LAST + DONE], [TEXT + FINISH + LAST + DONE]])
+def test_the_servers_name_stands_where_it_does_without_usage(reads: list[bytes]) -> None:
+    stream = StreamFilter(False)
+    assert b"".join(stream.pass_on(read) for read in reads) + stream.rest() == TEXT + SIGNED + event(b"[DONE]")
+    kept = StreamFilter(True)
+    assert b"".join(kept.pass_on(read) for read in reads) + kept.rest() == b"".join(reads)
+
+
+def test_a_finish_without_usage_after_it_comes_through() -> None:
+    for more in (event(b"[DONE]"), TEXT + event(b"[DONE]")):
+        stream = StreamFilter(False)
+        assert stream.pass_on(TEXT) == TEXT, "a text that speaks of finish reasons is not held back"
+        assert stream.pass_on(FINISH) + stream.pass_on(more) == FINISH + more
+    cut = StreamFilter(False)
+    assert cut.pass_on(FINISH) == b""
+    assert cut.rest() == FINISH
