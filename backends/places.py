@@ -7,7 +7,10 @@ from collections import deque
 
 
 class Places:
-    """`take` a place, or `wait` for one; `leave` it in any case. Whoever waits the longest comes first. `taken` and `waiting` are counts."""
+    """`take` a place, or `wait` for one; `leave` it in any case. Whoever waits the longest comes first.
+
+    `taken` and `waiting` are counts.
+    """
 
     __slots__ = ("_line", "_total", "taken")
 

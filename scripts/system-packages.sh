@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # program:package
-wanted=(nginx:nginx node:nodejs npm:npm)
+wanted=(nginx:nginx node:nodejs npm:npm redis-server:redis-server)
 
 missing=()
 for pair in "${wanted[@]}"; do
