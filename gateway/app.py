@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
-from typing import TextIO
+from typing import Any, TextIO
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -26,16 +27,28 @@ from backends.pool import Backend, Pool
 from backends.retry import RetryBudget
 from gateway import __version__
 from gateway.account.bookkeeper import Bookkeeper
+from gateway.account.feedback import Feedback
 from gateway.account.journal import Journal
+from gateway.account.ledger import Ledger
+from gateway.account.ledger_files import LedgerFile
 from gateway.account.metrics import BackendState, Metrics
-from gateway.api import errors, health, models, openapi, routing
-from gateway.api.completions import Completions
+from gateway.api import admin, errors, health, models, openapi, routing
+from gateway.api.callers import identify, identify_admin
+from gateway.api.completions import Completions, Settings
 from gateway.config import Config, ModelSection, TimeoutsSection
 from gateway.fleet import Fleet, Served
-from gateway.flow.decide import Decider, Route
+from gateway.flow.decide import Decider, Route, Stickiness
 from gateway.flow.execute import Executor
-from gateway.memory.cache import ChoiceCache
+from gateway.guard.auth import Gate
+from gateway.guard.buckets import Buckets
+from gateway.guard.keys import KeysFile
+from gateway.guard.limits import Limits
+from gateway.guard.tokens import TokenSettings, TokenVerifier
+from gateway.memory.cache import ChoiceCache, Choices
 from gateway.memory.decisions import Decisions
+from gateway.memory.idempotency import Repeats
+from gateway.memory.sessions import Sessions
+from gateway.memory.store import Store
 from routers.api import Endpoint, Model, Price
 
 PATHS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
@@ -73,61 +86,172 @@ class App(FastAPI):
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """Who is let in, and how much each may use. `keys`, `tokens`: None where the configuration names none."""
+
+    gate: Gate
+    limits: Limits
+    keys: KeysFile | None
+    tokens: TokenVerifier | None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is remembered of requests, here and in the store; `store` is None without Redis."""
+
+    store: Store | None
+    choices: Choices
+    sessions: Sessions
+    decisions: Decisions
+    repeats: Repeats
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """What was built for one configuration."""
 
     config: Config
     fleet: Fleet
+    guard: Guard
+    memory: Memory
     decider: Decider
     executor: Executor
     bookkeeper: Bookkeeper
-    decisions: Decisions
+    feedback: Feedback
     deadlines: Deadlines
     journal: Journal
+    ledger: Ledger
     metrics: Metrics
     threads: ThreadPoolExecutor
     ids: Callable[[], str]
 
 
-def build(config: Config, routes: Mapping[str, Route], out: TextIO | None = None, plain: bool = False) -> Gateway:
-    """Builds everything but the HTTP app. `routes`: from `policies.build_routes`. `out`: where log lines go; `plain`: for a terminal."""
-    rng = Random()
-    ids = Ids()
-    deadlines = Deadlines()
+def build(
+    config: Config, routes: Mapping[str, Route], out: TextIO | None = None, plain: bool = False, keys: KeysFile | None = None
+) -> Gateway:
+    """Builds everything but the HTTP app. `routes`: from `policies.build_routes`. `out`: where log lines go; `plain`: for a terminal.
+
+    `keys`: the keys file, if the configuration names one.
+    """
+    rng, ids, deadlines = Random(), Ids(), Deadlines()
     fleet = Fleet({m.name: _served(m, config, deadlines, rng) for m in config.models})
     metrics = Metrics([m.name for m in config.models], list(routes))
     metrics.config_info.labels(config.hash, __version__).set(1)
     metrics.watch_backends(lambda: _states(fleet))
-    decisions = Decisions(config.decisions.kept)
-    cache = ChoiceCache(config.cache.size, config.cache.ttl_seconds, time.monotonic)
-    metrics.sizes.labels("decision_cache").set_function(lambda: len(cache))
-    metrics.sizes.labels("decisions").set_function(lambda: len(decisions))
+    memory = _memory(config, metrics, ids)
+    guard = _guard(config, keys, memory.store, metrics, ids)
     journal = Journal(out, plain)
+    ledger = _ledger(config, memory.store, metrics)
     threads = ThreadPoolExecutor(THINKING_THREADS, "pointsman-think")
+    stickiness = Stickiness(
+        config.sessions.prefill_tokens_per_second,
+        config.sessions.second_weight,
+        config.sessions.inertia,
+    )
     decider = Decider(
         fleet,
         routes,
-        cache,
+        memory.choices,
+        memory.sessions,
+        stickiness,
         threads,
         metrics,
-        fingerprint=config.hash,
         clock=time.perf_counter,
         wall_clock=time.time,
         new_id=lambda: f"dec-{ids()}",
         rng=rng,
     )
-    budget = RetryBudget(config.retries.budget_ratio, config.retries.budget_minimum)
-    executor = Executor(
+    executor = _executor(config, fleet, rng)
+    candidates = {name: route.models for name, route in routes.items()}
+    bookkeeper = Bookkeeper(fleet, candidates, metrics, journal, ledger, memory.decisions, guard.limits)
+    feedback = Feedback(
+        memory.decisions,
+        {name: route.policy for name, route in routes.items()},
+        ledger,
+        metrics,
+        threads,
+        memory.store,
+        ttl_seconds=config.decisions.ttl_seconds,
+        origin=ids(),
+        wall_clock=time.time,
+    )
+    return Gateway(config, fleet, guard, memory, decider, executor, bookkeeper, feedback, deadlines, journal, ledger, metrics, threads, ids)
+
+
+def _memory(config: Config, metrics: Metrics, ids: Callable[[], str]) -> Memory:
+    store = None
+    if config.redis is not None:
+        url, timeout, failures = config.redis.url.get_secret_value(), config.redis.timeout_ms / 1000, metrics.redis_failures
+        store = Store(url, timeout=timeout, prefix=config.redis.prefix, failed=lambda reason: metrics.count(failures, reason))
+        metrics.watch_redis(lambda: store.up)
+        metrics.watch(metrics.sizes.labels("redis_writes"), lambda: store.pending)
+        metrics.watch(metrics.dropped.labels("redis_writes"), lambda: store.dropped)
+    cache = ChoiceCache(config.cache.size, config.cache.ttl_seconds, time.monotonic)
+    memory = Memory(
+        store,
+        Choices(cache, store, config.cache.ttl_seconds),
+        Sessions(config.sessions.size, config.sessions.ttl_seconds, store, time.monotonic),
+        Decisions(config.decisions.kept, store, config.decisions.ttl_seconds),
+        Repeats(config.idempotency.size, config.idempotency.ttl_seconds, store, time.monotonic, ids),
+    )
+    metrics.watch(metrics.sizes.labels("decision_cache"), lambda: len(memory.choices))
+    metrics.watch(metrics.sizes.labels("sessions"), lambda: len(memory.sessions))
+    metrics.watch(metrics.sizes.labels("decisions"), lambda: len(memory.decisions))
+    metrics.watch(metrics.sizes.labels("idempotency"), lambda: len(memory.repeats))
+    return memory
+
+
+def _guard(config: Config, keys: KeysFile | None, store: Store | None, metrics: Metrics, ids: Callable[[], str]) -> Guard:
+    section = None if config.auth is None else config.auth.jwt
+    tokens = None
+    if section is not None:
+        algorithms = tuple(section.algorithms)
+        settings = TokenSettings(**{**section.model_dump(), "algorithms": algorithms})
+        tokens = TokenVerifier(settings)
+        metrics.watch(metrics.sizes.labels("verified_tokens"), lambda: len(tokens))
+    buckets = Buckets(config.limits.expected_replicas * workers(), time.monotonic, time.time)
+    metrics.watch(metrics.sizes.labels("allowances"), lambda: len(buckets))
+    limits = Limits(
+        store,
+        buckets,
+        hold_seconds=config.limits.hold_seconds,
+        clock=time.monotonic,
+        wall_clock=time.time,
+        new_id=ids,
+        local_used=metrics.limits_local.inc,
+    )
+    return Guard(Gate(keys, tokens), limits, keys, tokens)
+
+
+def _ledger(config: Config, store: Store | None, metrics: Metrics) -> Ledger:
+    section, publish = config.ledger, None
+    if section.redis and store is not None:
+        stream = f"{config.redis.prefix if config.redis else 'pointsman'}:1:ledger"
+
+        def publish(line: bytes) -> None:
+            store.later("XADD", stream, "MAXLEN", "~", section.stream_length, "*", "line", line)
+
+    ledger = Ledger(None if section.path is None else LedgerFile(Path(section.path), section.max_bytes, section.keep), publish)
+    metrics.watch(metrics.sizes.labels("ledger"), lambda: len(ledger))
+    metrics.watch(metrics.dropped.labels("ledger"), lambda: ledger.dropped)
+    return ledger
+
+
+def workers() -> int:
+    """How many processes share this gateway's port. The supervisor says so."""
+    return int(os.environ.get("POINTSMAN_WORKERS", "1"))
+
+
+def _executor(config: Config, fleet: Fleet, rng: Random) -> Executor:
+    return Executor(
         fleet,
-        budget,
+        RetryBudget(config.retries.budget_ratio, config.retries.budget_minimum),
         config.retries.max_attempts,
         config.server.max_answer_bytes,
         clock=time.perf_counter,
         wall_clock=time.time,
         rng=rng,
     )
-    bookkeeper = Bookkeeper(fleet, {name: route.models for name, route in routes.items()}, metrics, journal, decisions)
-    return Gateway(config, fleet, decider, executor, bookkeeper, decisions, deadlines, journal, metrics, threads, ids)
 
 
 def create_app(gateway: Gateway) -> FastAPI:
@@ -147,11 +271,16 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.proxies = {path: _proxy(gateway, endpoint) for path, endpoint in PATHS.items()}
     for path, proxy in app.proxies.items():
         app.router.routes.append(PathRoute(path, proxy, methods=["POST"]))
-    app.include_router(models.router(gateway.fleet, routes, int(time.time())))
+    caller = identify(gateway.guard.gate)
+    app.include_router(models.router(caller, gateway.fleet, routes, int(time.time())))
+    app.include_router(admin.router(identify_admin(gateway.guard.gate), config, gateway.fleet))
     app.include_router(
         routing.router(
+            caller,
+            gateway.guard.limits,
             gateway.decider,
-            gateway.decisions,
+            gateway.memory.decisions,
+            gateway.feedback,
             max_body_bytes=config.server.max_body_bytes,
             clock=time.perf_counter,
             new_id=gateway.ids,
@@ -164,53 +293,73 @@ def create_app(gateway: Gateway) -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def running(gateway: Gateway) -> AsyncIterator[None]:
-    """Watches the backends and the event loop; at the end closes every connection."""
+    """Does what goes on beside the requests; at the end closes every connection."""
     settings = gateway.config.health
     checkers = [
         HealthChecker(backend, interval=settings.interval_seconds, timeout=settings.timeout_seconds, rng=Random())
         for served in gateway.fleet
         for backend in served.pool.backends
     ]
-    tasks = [asyncio.create_task(checker.run()) for checker in checkers]
-    tasks.append(asyncio.create_task(_measure_lag(gateway.metrics.event_loop_lag.set)))
+    tasks = [asyncio.create_task(work) for work in (*(checker.run() for checker in checkers), *_background(gateway))]
     try:
         yield
     finally:
+        await gateway.ledger.aclose()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for served in gateway.fleet:
             for backend in served.pool.backends:
                 await backend.transport.aclose()
+        if gateway.memory.store is not None:
+            await gateway.memory.store.aclose()
+        if gateway.guard.tokens is not None:
+            await gateway.guard.tokens.close()
         gateway.threads.shutdown(wait=False, cancel_futures=True)
         gateway.journal.flush()
 
 
-async def _measure_lag(report: Callable[[float], None]) -> None:
+def _background(gateway: Gateway) -> Iterator[Coroutine[Any, Any, None]]:
+    """What goes on beside the requests."""
+    yield _measure(gateway.metrics)
+    yield gateway.ledger.run()
+    yield gateway.feedback.run()
+    if gateway.memory.store is not None:
+        yield gateway.memory.store.run()
+    if gateway.guard.keys is not None:
+        yield gateway.guard.keys.watch()
+    if gateway.guard.tokens is not None:
+        yield gateway.guard.tokens.run()
+
+
+async def _measure(metrics: Metrics) -> None:
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + LAG_SECONDS
         await asyncio.sleep(LAG_SECONDS)
-        report(max(0.0, loop.time() - due))
+        metrics.event_loop_lag.set(max(0.0, loop.time() - due))
+        metrics.refresh()
 
 
 def _proxy(gateway: Gateway, endpoint: Endpoint) -> Completions:
-    server = gateway.config.server
+    config = gateway.config
     return Completions(
         endpoint,
+        gateway.guard.gate,
+        gateway.guard.limits,
+        gateway.memory.repeats,
         gateway.decider,
         gateway.executor,
         gateway.bookkeeper,
         gateway.deadlines,
-        max_body_bytes=server.max_body_bytes,
-        write_seconds=server.write_seconds,
+        Settings(config.server.max_body_bytes, config.server.write_seconds, config.ledger.prompts),
         clock=time.perf_counter,
         new_id=gateway.ids,
     )
 
 
 def _served(section: ModelSection, config: Config, deadlines: Deadlines, rng: Random) -> Served:
-    price = None if section.price is None else Price(section.price.input, section.price.output)
+    price = None if section.price is None else Price(**section.price.model_dump())
     model = Model(section.name, price, section.context_window, frozenset(section.capabilities), section.description)
     served_as = section.served_as or section.name
     headers: tuple[Header, ...] = ()

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from gateway.memory.redis_urls import parse as parse_redis_url
 from gateway.source import ConfigError, Key, Problem, Source, load
 from routers.api import Capability
 from routers.registry import nearest
@@ -26,8 +27,13 @@ class Section(BaseModel):
 class PriceSection(Section):
     """USD per 1,000,000 tokens."""
 
-    input: float = Field(ge=0, description="USD per 1M prompt tokens")
-    output: float = Field(ge=0, description="USD per 1M answer tokens")
+    input: float = Field(ge=0, allow_inf_nan=False, description="USD per 1M prompt tokens")
+    output: float = Field(ge=0, allow_inf_nan=False, description="USD per 1M answer tokens")
+    cached_input: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="USD per 1M prompt tokens from the prefix cache; default: as `input`"
+    )
+    reasoning: float | None = Field(None, ge=0, allow_inf_nan=False, description="USD per 1M reasoning tokens; default: as `output`")
+    request: float = Field(0.0, ge=0, allow_inf_nan=False, description="USD for each call")
 
 
 class TimeoutsSection(Section):
@@ -133,10 +139,89 @@ class CacheSection(Section):
     ttl_seconds: Seconds = Field(300, description="age at which a decision is taken anew")
 
 
+class SessionsSection(Section):
+    """Conversations, which keep their model."""
+
+    size: int = Field(100_000, ge=0, le=10_000_000, description="conversations kept in memory")
+    ttl_seconds: Seconds = Field(3600, description="a conversation is forgotten so long after its last turn")
+    prefill_tokens_per_second: float = Field(5000, gt=0, description="how fast a model reads a prompt that is not in its prefix cache")
+    second_weight: float = Field(0.05, ge=0, le=1000, description="score that a second of waiting for the first token is worth")
+    inertia: float = Field(0.1, ge=0, le=1000, description="a gain in score up to this never moves a conversation")
+
+
 class DecisionsSection(Section):
     """What `GET /v1/decisions/{id}` can show."""
 
     kept: int = Field(10_000, ge=0, le=10_000_000, description="newest decisions kept in memory")
+    ttl_seconds: Seconds = Field(3600, description="how long Redis keeps them, and how long feedback can be given")
+
+
+class IdempotencySection(Section):
+    """Answers to calls with an `Idempotency-Key`."""
+
+    size: int = Field(10_000, ge=1, le=10_000_000, description="answers kept in memory")
+    ttl_seconds: Seconds = Field(600, description="how long the same call gets the same answer")
+
+
+class RedisSection(Section):
+    """What several processes share. Without it everything stays in this process."""
+
+    url: SecretStr = Field(
+        description="`redis://`, `rediss://`, `unix://`; `redis+sentinel://HOST:PORT,…/SERVICE`; `redis+cluster://HOST:PORT,…`"
+    )
+    timeout_ms: float = Field(50, gt=0, le=10_000, description="for one call; past it the request goes on without Redis")
+    prefix: str = Field("pointsman", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="first part of every key")
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: SecretStr) -> SecretStr:
+        parse_redis_url(url.get_secret_value())
+        return url
+
+
+class LimitsSection(Section):
+    """How callers are kept within their allowances."""
+
+    expected_replicas: int = Field(1, ge=1, le=10_000, description="gateways; while Redis is away each keeps to its part of every bound")
+    hold_seconds: Seconds = Field(900, description="a reservation is given back after so long, if its process died")
+
+
+class LedgerSection(Section):
+    """One record of each request, for sums and for learning."""
+
+    path: str | None = Field(None, min_length=1, description="a JSONL file; default: none is written")
+    max_bytes: int = Field(104_857_600, ge=4096, description="the file is rotated beyond this size")
+    keep: int = Field(10, ge=1, le=1000, description="rotated files kept")
+    redis: bool = Field(False, description="also to a stream in Redis")
+    stream_length: int = Field(100_000, ge=1, le=100_000_000, description="records kept in that stream, about")
+    prompts: bool = Field(False, description="also what was asked (needed by `pointsman ledger outcomes`)")
+
+
+class TokensSection(Section):
+    """JSON Web Tokens of one issuer, as well as keys or instead of them."""
+
+    jwks_url: str = Field(description="where the issuer publishes its keys, such as `https://issuer/.well-known/jwks.json`")
+    issuer: str = Field(min_length=1, max_length=512, description="what `iss` must say")
+    audience: str = Field(min_length=1, max_length=512, description="what `aud` must hold")
+    algorithms: list[Literal["RS256", "ES256"]] = Field(["RS256", "ES256"], min_length=1, description="accepted: RS256, ES256")
+    leeway_seconds: float = Field(30, ge=0, le=600, description="how far clocks may differ")
+    cache_seconds: Seconds = Field(300, description="age at which the issuer's keys are fetched anew")
+    claim: str = Field("pointsman", min_length=1, description="the claim that holds models, routes, rpm, tpm, budget_usd, …")
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise ValueError("is not a URL like https://issuer/.well-known/jwks.json")
+        return url
+
+
+class AuthSection(Section):
+    """Who may call. Without it every caller is let in."""
+
+    keys: str | None = Field(None, min_length=1, description="the keys file, see `pointsman keys new`; a change is noticed within a second")
+    jwt: TokensSection | None = Field(None, description="tokens of an identity provider")
 
 
 class Config(Section):
@@ -149,12 +234,19 @@ class Config(Section):
     retries: RetriesSection = Field(RetriesSection(), description="before the first byte")
     health: HealthSection = Field(HealthSection(), description="how backends are watched")
     cache: CacheSection = Field(CacheSection(), description="the decision cache")
+    sessions: SessionsSection = Field(SessionsSection(), description="conversations")
     decisions: DecisionsSection = Field(DecisionsSection(), description="records of decisions")
+    idempotency: IdempotencySection = Field(IdempotencySection(), description="calls that are sent twice")
+    redis: RedisSection | None = Field(None, description="what several processes share")
+    auth: AuthSection | None = Field(None, description="who may call")
+    limits: LimitsSection = Field(LimitsSection(), description="how callers are kept within their allowances")
+    ledger: LedgerSection = Field(LedgerSection(), description="records of requests")
 
     @property
     def hash(self) -> str:
         """Of everything that the file says, secrets included but not readable from it: 16 hex digits."""
-        plain = self.model_dump_json() + "".join(m.api_key.get_secret_value() for m in self.models if m.api_key)
+        secrets = [m.api_key for m in self.models] + [self.redis.url if self.redis else None]
+        plain = self.model_dump_json() + "".join(secret.get_secret_value() for secret in secrets if secret)
         return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
@@ -228,6 +320,10 @@ def _contradictions(config: Config) -> list[tuple[tuple[Key, ...], str]]:
                     f"{route.default!r} is not among the route's models{nearest(route.default, route.models)}",
                 )
             )
+    if config.auth is not None and config.auth.keys is None and config.auth.jwt is None:
+        found.append((("auth",), "needs `keys` or `jwt`; without the section every caller is let in"))
+    if config.ledger.redis and config.redis is None:
+        found.append((("ledger", "redis"), "needs a `redis` section"))
     for index, model in enumerate(config.models):
         for place, url in enumerate(model.backends):
             if url.rstrip("/") in [other.rstrip("/") for other in model.backends[:place]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -78,10 +79,13 @@ def error_type(status: int) -> str:
 
 
 class GatewayError(Exception):
-    """An answer to the client that is an error. `param` names the field that is wrong; `retry_after` is in seconds.
+    """An answer to the client that is an error. `param` names the field that is wrong; `retry_after` is in seconds;
+    `headers` are sent along.
 
     The message is shown to the client: it never holds an exception's text, a key, or a backend's address.
     """
+
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self, code: Code, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ from routers.api import Encoder
 from routers.pipeline import Policy, Weighted
 from routers.registry import BadPlugin, Kind, Registry
 
-DEFAULT_FILTERS = ("allow_list", "capability", "context_window", "max_cost", "health")
+DEFAULT_FILTERS = ("allow_list", "capability", "context_window", "max_cost", "budget", "health")
+ALWAYS = ("allow_list", "budget")
+"""Filters that hold a caller to what it may do: no policy goes without them."""
 
 
 def build_routes(config: Config, registry: Registry, source: Source | None = None) -> dict[str, Route]:
     """All routes by name. Raises ConfigError with every plugin that cannot be built; `source` gives their lines."""
-    builder = _Builder(registry, source or Source("configuration", None))
+    builder = _Builder(config, registry, source or Source("configuration", None))
     routes = {section.name: builder.route(index, section) for index, section in enumerate(config.routes)}
     if builder.problems:
         raise ConfigError(builder.source.file, builder.problems)
@@ -27,7 +30,8 @@ def build_routes(config: Config, registry: Registry, source: Source | None = Non
 class _Builder:
     """Builds policies and collects what is wrong with them."""
 
-    def __init__(self, registry: Registry, source: Source) -> None:
+    def __init__(self, config: Config, registry: Registry, source: Source) -> None:
+        self._config = config
         self._registry = registry
         self.source = source
         self.problems: list[Problem] = []
@@ -37,6 +41,8 @@ class _Builder:
         place: tuple[Key, ...] = ("routes", index, "policy")
         policy = section.policy
         filters = policy.filters if policy.filters is not None else [PluginSection(type=name) for name in DEFAULT_FILTERS]
+        named = {section.type for section in filters}
+        filters = [*(PluginSection(type=name) for name in ALWAYS if name not in named), *filters]
         built_filters = [(f.type, self._plugin("filters", f, (*place, "filters", n))) for n, f in enumerate(filters)]
         scorers = [self._plugin("scorers", s, (*place, "scorers", n)) for n, s in enumerate(policy.scorers)]
         picker = self._plugin("pickers", policy.picker, (*place, "picker"))
@@ -56,7 +62,15 @@ class _Builder:
             section.default or section.models[0],
             encoder,
         )
-        return Route(section.name, tuple(section.models), built, section.decision_deadline_ms / 1000, section.text_cap)
+        fingerprint = self._fingerprint(section, built)
+        return Route(section.name, tuple(section.models), built, section.decision_deadline_ms / 1000, section.text_cap, fingerprint)
+
+    def _fingerprint(self, section: RouteSection, policy: Policy) -> str:
+        """Of the route, of what routers know of its models, and of the artifacts: 16 hex digits."""
+        known = {"price", "context_window", "capabilities", "description", "name"}
+        models = [m.model_dump_json(include=known) for m in self._config.models if m.name in section.models]
+        parts = (section.model_dump_json(), *models, *policy.artifacts)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
     def _plugin(self, kind: Kind, section: PluginSection, place: tuple[Key, ...]) -> Any:
         try:

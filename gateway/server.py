@@ -12,18 +12,19 @@ import uvicorn
 from gateway.app import build, create_app
 from gateway.config import Config
 from gateway.flow.decide import Route
+from gateway.guard.keys import KeysFile
 
 MAX_HEAD_BYTES = 64 * 1024
 
 
-def run(config: Config, routes: Mapping[str, Route], host: str, port: int, share_port: bool = False) -> int:
+def run(config: Config, routes: Mapping[str, Route], keys: KeysFile | None, host: str, port: int, share_port: bool = False) -> int:
     """Serves until SIGTERM or SIGINT. `share_port`: other processes listen on the same port. Returns the exit code."""
     try:
         listener = listen(host, port, share_port)
     except OSError as error:
         print(f"cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
         return 1
-    gateway = build(config, routes, sys.stdout, sys.stdout.isatty())
+    gateway = build(config, routes, sys.stdout, sys.stdout.isatty(), keys)
     server = uvicorn.Server(settings(create_app(gateway), host, port, config.server.drain_seconds))
     # What was built stays for good: the collector need not look at it again and again.
     gc.collect()

@@ -14,7 +14,7 @@ from types import FrameType
 from gateway.server import listen
 
 
-def run_workers(config: Path, host: str, port: int, workers: int) -> int:
+def run_workers(config: Path, host: str, port: int, workers: int, insecure: bool = False) -> int:
     """Starts the workers and waits for them. SIGTERM and SIGINT are passed on; a worker that ends by itself ends all.
 
     Returns 0 if all ended as asked, else 1.
@@ -23,7 +23,8 @@ def run_workers(config: Path, host: str, port: int, workers: int) -> int:
     bound = holder.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="pointsman-metrics-") as metrics:
         command = [sys.executable, "-m", "gateway", "serve", "--config", str(config), "--host", host, "--port", str(bound), "--share-port"]
-        env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": metrics}
+        command += ["--insecure"] if insecure else []
+        env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": metrics, "POINTSMAN_WORKERS": str(workers)}
         processes = [subprocess.Popen(command, env=env) for _ in range(workers)]
         asked = False
 

@@ -30,6 +30,7 @@ Reason = Literal[
     "no_opinion",  # no scorer had an opinion: the route's default serves
     "deadline",  # the policy took too long: the route's default serves
     "policy_error",  # the policy broke: the route's default serves
+    "pinned",  # the conversation keeps its model
 ]
 
 Rejection = Literal[
@@ -37,16 +38,20 @@ Rejection = Literal[
     "no_capability",  # lacks something that the request uses
     "context_length",  # the prompt and the answer don't fit its context window
     "max_cost",  # dearer than the request's own max_cost_usd
+    "budget",  # may cost more than what is left of the caller's budget
     "unhealthy",  # no backend of it can serve now
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD per 1,000,000 tokens."""
+    """USD per 1,000,000 tokens. `cached_input`, `reasoning`: None: as `input`, as `output`. `request`: USD for each call."""
 
     input: float
     output: float
+    cached_input: float | None = None
+    reasoning: float | None = None
+    request: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ class RouteRequest:
     `text`: the newest human turn (or the prompt, or the inputs), shortened to the route's cap; empty unless a plugin needs it.
     `prompt_tokens`: estimate of the whole prompt. `max_tokens`: the caller's bound on the answer, None if there is none.
     `needs`: capabilities that the request uses. `embedding`: float32 (d,), unit length; None unless a scorer needs it.
+    `allowed`: models that the caller may use; None: all. `budget_usd`: what is left of the caller's budget; None: there is none.
     """
 
     endpoint: Endpoint = "chat"
@@ -109,6 +115,8 @@ class RouteRequest:
     needs: frozenset[str] = frozenset()
     preferences: Preferences = field(default_factory=Preferences)
     embedding: Embedding | None = None
+    allowed: frozenset[str] | None = None
+    budget_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +220,8 @@ class Filter(Protocol):
 class Scorer(Protocol):
     """An opinion in [0, 1] on each candidate; a missing name is "no opinion".
 
+    A scorer that was loaded from an artifact has its `artifact_hash` as well: remembered choices do not outlive it.
+
     `needs`: what it reads beyond the counts; nobody computes what no one wants. `instant`: True promises that `score` takes
     microseconds, so that it may run on the event loop; all others run in a thread, under the route's deadline.
     `predicts`: "quality" for an expected outcome in [0, 1], "cost" for the one scorer that `cost_weight` replaces, else "preference".
@@ -260,6 +270,6 @@ class Planner(Protocol):
 
 
 class Learner(Protocol):
-    """Hears how it went."""
+    """Hears how it went: any plugin of a policy that has this method is told. It must return soon, and is called in one thread."""
 
     def observe(self, outcome: Outcome) -> None: ...

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from routers.api import Candidate, RouteRequest
-from routers.expectation import expected_cost
+from routers.expectation import expected_cost, possible_cost
 
 
 class AllowList:
-    """Only models that the request allows (`router.models`, `router.exclude`)."""
+    """Only models that the caller may use, and that the request allows (`router.models`, `router.exclude`)."""
 
     def reject(self, request: RouteRequest, candidate: Candidate) -> str | None:
-        wishes = request.preferences
-        allowed = wishes.models is None or candidate.name in wishes.models
-        return None if allowed and candidate.name not in wishes.exclude else "not_allowed"
+        wishes, name = request.preferences, candidate.name
+        allowed = (request.allowed is None or name in request.allowed) and (wishes.models is None or name in wishes.models)
+        return None if allowed and name not in wishes.exclude else "not_allowed"
 
 
 class Capability:
@@ -41,6 +41,16 @@ class MaxCost:
             return None
         cost = expected_cost(request, candidate)
         return None if cost is not None and cost <= bound else "max_cost"
+
+
+class Budget:
+    """Only models at which the request cannot cost more than what is left of the caller's budget. Without a price nobody can tell."""
+
+    def reject(self, request: RouteRequest, candidate: Candidate) -> str | None:
+        if request.budget_usd is None:
+            return None
+        cost = possible_cost(request, candidate)
+        return None if cost is not None and cost <= request.budget_usd else "budget"
 
 
 class Health:

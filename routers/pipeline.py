@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from routers.api import Candidate, Choice, Encoder, Filter, Need, NoCandidate, Picker, Planner, Reason, RouteRequest, Scored, Scorer
+from routers.api import (
+    Candidate,
+    Choice,
+    Encoder,
+    Filter,
+    Learner,
+    Need,
+    NoCandidate,
+    Outcome,
+    Picker,
+    Planner,
+    Reason,
+    RouteRequest,
+    Scored,
+    Scorer,
+)
 from routers.expectation import expected_cost
 from routers.scorers.cost import Cost
 
@@ -29,10 +45,24 @@ class Policy:
     """How a route decides. `default`: serves when the policy itself cannot say. `encoder`: None unless a scorer reads embeddings.
 
     `needs`: what the scorers read beyond the counts. `instant`: a decision takes microseconds, so it may run on the event loop.
-    `cacheable`: the same request would get the same choice a moment later.
+    `cacheable`: the same request would get the same choice a moment later. `artifacts`: hashes of what its scorers were loaded from.
+    `learners`: its plugins that want to hear how it went, by name.
     """
 
-    __slots__ = ("cacheable", "default", "encoder", "filters", "instant", "name", "needs", "picker", "planner", "scorers")
+    __slots__ = (
+        "artifacts",
+        "cacheable",
+        "default",
+        "encoder",
+        "filters",
+        "instant",
+        "learners",
+        "name",
+        "needs",
+        "picker",
+        "planner",
+        "scorers",
+    )
 
     def __init__(
         self,
@@ -54,6 +84,17 @@ class Policy:
         self.needs = frozenset[Need]().union(*(weighted.scorer.needs for weighted in scorers))
         self.instant = encoder is None and all(weighted.scorer.instant for weighted in scorers)
         self.cacheable = picker.deterministic and "load" not in self.needs
+        self.artifacts = tuple(str(getattr(weighted.scorer, "artifact_hash", "")) for weighted in scorers)
+        plugins: list[tuple[str, object]] = [*filters, *((w.name, w.scorer) for w in scorers), ("picker", picker), ("planner", planner)]
+        self.learners: tuple[tuple[str, Learner], ...] = tuple((n, cast(Learner, p)) for n, p in plugins if hasattr(p, "observe"))
+
+    def cost_weight(self, request: RouteRequest) -> float:
+        """How much the opinion on cost counts in a decision on this request."""
+        return sum(weighted.weight for weighted in _scorers(self, request) if weighted.scorer.predicts == "cost")
+
+    def most_gain(self, request: RouteRequest) -> float:
+        """No two candidates' scores are further apart than this."""
+        return sum(weighted.weight for weighted in _scorers(self, request))
 
 
 @dataclass(slots=True)
@@ -97,6 +138,19 @@ def decide(
     return _choice(policy, "best_score", picked, rejected, notes)
 
 
+def rejection(policy: Policy, request: RouteRequest, candidate: Candidate) -> str | None:
+    """Why a candidate must not serve; None if it may."""
+    return _first_objection(policy, request, candidate, _Notes(time.perf_counter))
+
+
+def tell(policy: Policy, outcome: Outcome) -> Mapping[str, str]:
+    """Tells the policy's learners how a request went. Returns which of them failed, and how."""
+    notes = _Notes(time.perf_counter)
+    for name, learner in policy.learners:
+        notes.call(name, lambda learner=learner: learner.observe(outcome))  # type: ignore[misc]
+    return notes.errors
+
+
 def default_choice(
     policy: Policy, request: RouteRequest, candidates: Sequence[Candidate], reason: Reason, clock: Callable[[], float]
 ) -> Choice:
@@ -116,16 +170,22 @@ def _filter(
     """Who passes, and why the others do not: the first filter that objects names the reason."""
     left, rejected = [], {}
     for candidate in candidates:
-        for name, rule in policy.filters:
-            reason = notes.call(name, lambda rule=rule, candidate=candidate: rule.reject(request, candidate))  # type: ignore[misc]
-            if reason is not None:
-                rejected[candidate.name] = str(reason)
-                break
-        else:
+        reason = _first_objection(policy, request, candidate, notes)
+        if reason is None:
             left.append(candidate)
+        else:
+            rejected[candidate.name] = reason
     if not left:
         raise NoCandidate(rejected)
     return left, rejected
+
+
+def _first_objection(policy: Policy, request: RouteRequest, candidate: Candidate, notes: _Notes) -> str | None:
+    for name, rule in policy.filters:
+        reason = notes.call(name, lambda rule=rule: rule.reject(request, candidate))  # type: ignore[misc]
+        if reason is not None:
+            return str(reason)
+    return None
 
 
 def _ask_scorers(policy: Policy, request: RouteRequest, candidates: Sequence[Candidate], notes: _Notes, deadline: float) -> Opinions | None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from backends.fake.faults import parse as parse_fault
 from backends.fake.server import FakeServer
 from backends.fake.shapes import Character
 from gateway.app import Gateway, build, create_app
+from gateway.cli.loading import load_keys
 from gateway.config import validate
 from gateway.policies import build_routes
 from gateway.server import settings
@@ -96,10 +98,10 @@ def _complete(answer: bytes) -> bool:
 
 @asynccontextmanager
 async def serving(config: Mapping[str, Any], registry: Registry | None = None) -> AsyncIterator[Running]:
-    """A gateway for a configuration."""
+    """A gateway for a configuration. Its keys file, if it names one, is found by its full path."""
     checked = validate(Source("test.yaml", dict(config)))
     log = io.StringIO()
-    gateway = build(checked, build_routes(checked, registry or Registry()), log)
+    gateway = build(checked, build_routes(checked, registry or Registry()), log, keys=load_keys(checked, Path()))
     server = uvicorn.Server(settings(create_app(gateway), "127.0.0.1", 0, 1))
     task = asyncio.create_task(server.serve())
     while not server.started:

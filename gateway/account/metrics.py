@@ -85,6 +85,7 @@ class Metrics:
         self._routes = frozenset(routes) | {NO_ROUTE}
         self._bound: dict[tuple[object, ...], _Bound] = {}
         self._counters: dict[tuple[object, ...], Counter] = {}
+        self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._shared: CollectorRegistry | None = None
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # set by the supervisor before prometheus_client was imported
             self._shared = CollectorRegistry()
@@ -127,7 +128,26 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="max",
         )
+        self.redis_failures = self._counter("redis_failures", "calls to Redis that failed, by reason", "reason")
+        self.limits_local = self._counter("limits_local", "allowances that this process kept by itself while Redis was away")
+        self.dropped = Gauge(
+            "pointsman_dropped", "entries that bounded queues have dropped", ["queue"], registry=self.registry, multiprocess_mode="sum"
+        )
         self.sizes = Gauge("pointsman_size", "entries in bounded stores", ["store"], registry=self.registry, multiprocess_mode="sum")
+
+    def watch(self, gauge: Gauge, value: Callable[[], float]) -> None:
+        """Sets the gauge whenever `refresh` is called."""
+        self._watched.append((gauge, value))
+
+    def watch_redis(self, up: Callable[[], bool]) -> None:
+        """Only called where there is a Redis: without one the metric is absent."""
+        gauge = Gauge("pointsman_redis_up", "1 if Redis can be used", registry=self.registry, multiprocess_mode="min")
+        self.watch(gauge, lambda: float(up()))
+
+    def refresh(self) -> None:
+        """Brings the gauges that are watched up to date: now and then, so that other workers' scrapes see them too."""
+        for gauge, value in self._watched:
+            gauge.set(value())
 
     def watch_backends(self, states: Callable[[], Iterable[BackendState]]) -> None:
         """`states` is called at each scrape. Of several workers, each shows its own view of the backends."""
@@ -188,6 +208,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition, as Prometheus reads it: of all workers, where there are several."""
+        self.refresh()
         if self._shared is None:
             return generate_latest(self.registry)
         return generate_latest(self._shared)

@@ -7,7 +7,10 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.account.costs import Usage
-from routers.api import Choice, Endpoint
+from routers.api import Choice, Endpoint, RouteRequest
+
+LEARNED = "learned_from"
+"""Member of a kept document that is not shown."""
 
 
 class Decision(Struct, frozen=True, gc=False):
@@ -61,22 +64,38 @@ class Attempt(Struct, frozen=True, gc=False):
 
 
 class Record(Struct, gc=False):
-    """A decision and what came of it; filled in as the request goes on. Unknown is None."""
+    """A decision and what came of it; filled in as the request goes on. Unknown is None.
+
+    `caller`: id of whoever asked. `estimated`: the usage is our own count of what was streamed, since the backend did not get to say.
+    `text`: what was asked, only where the ledger wants it. `request`: as the policy saw it, only where the policy learns.
+    """
 
     decision: Decision
     endpoint: Endpoint
     request_id: str
     stream: bool = False
+    caller: str = "anyone"
     model: str | None = None
     attempts: list[Attempt] = []
     status: int | None = None
     error: str | None = None
     usage: Usage | None = None
+    estimated: bool = False
+    text: str | None = None
+    request: RouteRequest | None = None
     cost_usd: float | None = None
     baseline_cost_usd: float | None = None
     overhead_seconds: float | None = None
     first_byte_seconds: float | None = None
     seconds: float | None = None
+
+    def kept(self) -> dict[str, Any]:
+        """The document, and what learners will ask for: as it is kept for `GET /v1/decisions/{id}` and for feedback."""
+        asked = self.request
+        if asked is None:
+            return self.document()
+        learned = {"text": asked.text, "max_tokens": asked.max_tokens, "n": asked.n, "needs": sorted(asked.needs)}
+        return {**self.document(), LEARNED: learned}
 
     def document(self) -> dict[str, Any]:
         """As `GET /v1/decisions/{id}` shows it."""
@@ -86,12 +105,14 @@ class Record(Struct, gc=False):
             **self.decision.document(),
             "endpoint": self.endpoint,
             "request_id": self.request_id,
+            "caller": self.caller,
             "stream": self.stream,
             "answered_by": self.model,
             "attempts": [{"model": a.model, "backend": a.backend, "outcome": a.outcome, "ms": a.seconds * 1000} for a in self.attempts],
             "status": self.status,
             "error": self.error,
             "usage": None if usage is None else {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
+            "estimated": self.estimated,
             "cost_usd": self.cost_usd,
             "baseline_cost_usd": self.baseline_cost_usd,
             "overhead_ms": _ms(self.overhead_seconds),

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 
 from gateway.account.records import Record
+from gateway.guard.callers import ANYONE
+from gateway.guard.limits import Grant
 
 _TOKEN = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 
@@ -14,9 +16,25 @@ class Visit:
     """`started`: on the monotonic clock, seconds. `request_id`: the client's own if it is well-formed, else a new one.
 
     `record`: None until there is a decision. `status` and `code`: of the error that ended it, if one did. `prompt_size`: bytes.
+    `grant`: what was reserved of the caller's allowance. `streamed`: events that went to the client; `answer_size`: bytes of a whole
+    answer.
+    `worked`: a model has worked on it, so that it cost something even if no count comes.
     """
 
-    __slots__ = ("code", "headers", "prompt_size", "record", "request_id", "started", "status")
+    __slots__ = (
+        "answer_size",
+        "caller",
+        "code",
+        "grant",
+        "headers",
+        "prompt_size",
+        "record",
+        "request_id",
+        "started",
+        "status",
+        "streamed",
+        "worked",
+    )
 
     def __init__(self, started: float, headers: Mapping[bytes, bytes], new_id: Callable[[], str]) -> None:
         self.started = started
@@ -24,7 +42,12 @@ class Visit:
         given = headers.get(b"x-request-id")
         self.request_id = given.decode() if given is not None and _TOKEN.fullmatch(given) else f"req-{new_id()}"
         self.record: Record | None = None
+        self.caller = ANYONE
+        self.grant: Grant | None = None
         self.prompt_size = 0
+        self.streamed = 0
+        self.answer_size = 0
+        self.worked = False
         self.status: int | None = None
         self.code: str | None = None
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,7 +25,10 @@ from gateway.flow.decide import Decider
 from gateway.flow.execute import Executor, Reply
 from gateway.flow.relay import Relayed, explain, relay_stream, relay_whole, rename, usage_of
 from gateway.flow.wire import Wire, read
-from gateway.guard.limits import read_body
+from gateway.guard.auth import Gate
+from gateway.guard.bodies import read_body
+from gateway.guard.limits import Limits, OutOfBudget
+from gateway.memory.idempotency import Answered, Claim, Repeats, key_of
 from routers.api import Endpoint
 
 LARGE_BODY = 512 * 1024
@@ -32,41 +37,57 @@ _PLAIN_CALL = ((b"content-type", b"application/json"), (b"accept-encoding", b"id
 _log = logging.getLogger("pointsman")
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`max_body_bytes`: of a request. `write_seconds`: for a client to take some bytes. `log_prompts`: keep what was asked."""
+
+    max_body_bytes: int
+    write_seconds: float
+    log_prompts: bool
+
+
 class Completions:
     """ASGI handler for one endpoint. `clock`: seconds, monotonic. `new_id`: a fresh id each call."""
 
     def __init__(
         self,
         endpoint: Endpoint,
+        gate: Gate,
+        limits: Limits,
+        repeats: Repeats,
         decider: Decider,
         executor: Executor,
         bookkeeper: Bookkeeper,
         deadlines: Deadlines,
+        settings: Settings,
         *,
-        max_body_bytes: int,
-        write_seconds: float,
         clock: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
         self._endpoint: Endpoint = endpoint
+        self._gate = gate
+        self._limits = limits
+        self._repeats = repeats
         self._decider = decider
         self._executor = executor
         self._bookkeeper = bookkeeper
         self._deadlines = deadlines
-        self._max_body_bytes = max_body_bytes
-        self._write_seconds = write_seconds
+        self._settings = settings
         self._clock = clock
         self._new_id = new_id
         self._decided_headers: dict[tuple[str | None, ...], tuple[Header, ...]] = {}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         visit = Visit(self._clock(), dict(scope["headers"]), self._new_id)
-        client = Client(receive, send, self._deadlines, self._write_seconds)
+        client = Client(receive, send, self._deadlines, self._settings.write_seconds)
         try:
-            body = await read_body(receive, visit.headers, self._max_body_bytes)
+            visit.caller = await self._gate.identify(visit.headers)
+            self._limits.check(visit.caller)
+            body = await read_body(receive, visit.headers, self._settings.max_body_bytes)
             async with client:
                 await self._serve(client, visit, body)
         except GatewayError as error:
+            visit.worked = False
             visit.fail(error.status, error.code)
             await send_error(client, error, visit)
         except ClientGone:
@@ -84,45 +105,82 @@ class Completions:
 
     async def _serve(self, client: Client, visit: Visit, body: bytes) -> None:
         wire = await read_wire(self._endpoint, visit.headers, body)
-        decision = await self._decider.decide(wire, not asks_for_fresh(visit.headers))
-        visit.record = record = Record(decision, self._endpoint, visit.request_id, wire.stream)
-        visit.prompt_size = wire.prompt.size
+        key = None if wire.stream else key_of(visit.headers)
+        if key is None:
+            await self._answer(client, visit, wire, None)
+            return
+        claim = await self._repeats.claim(visit.caller.id, self._endpoint, key, body)
+        if claim.answered is not None:
+            visit.fail(claim.answered.status, "repeated")
+            await send_again(client, claim.answered)
+            return
+        async with claim:
+            await self._answer(client, visit, wire, claim)
+
+    async def _answer(self, client: Client, visit: Visit, wire: Wire, claim: Claim | None) -> None:
+        record = await self._admit(visit, wire)
         wishes = wire.preferences
         deadline = None if wishes.max_latency_ms is None else visit.started + wishes.max_latency_ms / 1000
-        ask = self._decider.ask(decision, wire)
+        ask = self._decider.ask(record.decision, wire, visit.caller)
         asked = self._clock()
-        reply = await self._executor.open(ask.models, wire, self._call_headers(visit), deadline, record.attempts)
-        answered = self._clock()
-        record.model = reply.served.model.name
         record.overhead_seconds = asked - visit.started
+        visit.worked = True
+        reply = await self._executor.open(ask.models, wire, self._call_headers(visit), deadline, record.attempts)
+        visit.worked = not reply.passed_on
+        record.model = reply.served.model.name
         outcome = Outcome(status=reply.status)
         try:
             if reply.splitter is None:
-                await self._relay_whole(client, visit, wire, reply, record)
+                await self._relay_whole(client, visit, wire, reply, claim)
             else:
-                record.first_byte_seconds = answered - visit.started
-                relayed = await self._relay_stream(client, visit, wire, reply, record)
-                record.usage, record.error = relayed.usage, relayed.error
-                if relayed.error is not None:
+                record.first_byte_seconds = self._clock() - visit.started
+                await self._relay_stream(client, visit, wire, reply)
+                if record.error is not None:
                     outcome = Outcome(kind="lost")
             record.status = reply.status
         finally:
             reply.close(outcome)
 
-    async def _relay_whole(self, client: Client, visit: Visit, wire: Wire, reply: Reply, record: Record) -> None:
-        body = reply.first
+    async def _admit(self, visit: Visit, wire: Wire) -> Record:
+        """Decides, and reserves what the answer may take of the caller's allowance."""
+        caller = visit.caller
+        decision = await self._decider.decide(wire, caller, fresh=asks_for_fresh(visit.headers))
+        visit.record = record = Record(decision, self._endpoint, visit.request_id, wire.stream, caller.id)
+        record.text, record.request = self._decider.remembered(decision, wire, self._settings.log_prompts)
+        visit.prompt_size = wire.prompt.size
+        if caller.allowance.bounded:
+            try:
+                visit.grant = await self._limits.reserve(caller, *self._decider.charge(decision, wire, caller))
+            except OutOfBudget as short:
+                cheaper = self._decider.cheaper(decision, wire, caller, short.left_usd)
+                if cheaper is None:
+                    raise
+                record.decision = cheaper
+                visit.grant = await self._limits.reserve(caller, *self._decider.charge(cheaper, wire, caller))
+        return record
+
+    async def _relay_whole(self, client: Client, visit: Visit, wire: Wire, reply: Reply, claim: Claim | None) -> None:
+        record, body = _recorded(visit), reply.first
+        visit.answer_size = len(body)
         if not reply.passed_on:
             record.usage = usage_of(body)
             self._bookkeeper.bill(record)
             body = rename(body, reply.served.renamed)
             if wire.preferences.explain:
                 body = explain(body, msgspec.json.encode(record.decision.document()))
-        await relay_whole(reply, client, self._answer_headers(visit, record, reply), body)
+        headers = self._answer_headers(visit, reply)
+        if claim is not None and not reply.passed_on:
+            claim.keep(reply.status, tuple(headers), body)
+        await relay_whole(reply, client, headers, body)
 
-    async def _relay_stream(self, client: Client, visit: Visit, wire: Wire, reply: Reply, record: Record) -> Relayed:
+    async def _relay_stream(self, client: Client, visit: Visit, wire: Wire, reply: Reply) -> None:
+        record, relayed = _recorded(visit), Relayed()
         decision = msgspec.json.encode(record.decision.document()) if wire.preferences.explain else None
-        headers = [*self._answer_headers(visit, record, reply), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-        return await relay_stream(reply, client, headers, wire.wants_usage, decision)
+        headers = [*self._answer_headers(visit, reply), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        try:
+            await relay_stream(reply, client, headers, wire.wants_usage, decision, relayed)
+        finally:
+            record.usage, record.error, visit.streamed = relayed.usage, relayed.error, relayed.events
 
     def _call_headers(self, visit: Visit) -> Sequence[Header]:
         """What a backend gets of the client's headers: nothing but the names of this request."""
@@ -132,7 +190,8 @@ class Completions:
             return (*headers, (b"traceparent", traceparent))
         return headers
 
-    def _answer_headers(self, visit: Visit, record: Record, reply: Reply) -> list[Header]:
+    def _answer_headers(self, visit: Visit, reply: Reply) -> list[Header]:
+        record = _recorded(visit)
         media = next((value for name, value in reply.headers if name == b"content-type"), b"application/json")
         overhead = record.overhead_seconds or 0.0
         headers: list[Header] = [
@@ -145,6 +204,8 @@ class Completions:
         ]
         if record.cost_usd is not None:
             headers.append((b"x-router-cost-usd", b"%.9f" % record.cost_usd))
+        if visit.grant is not None:
+            headers += visit.grant.headers
         return headers
 
     def _decision_headers(self, decision: Decision, model: str) -> tuple[Header, ...]:
@@ -157,6 +218,12 @@ class Completions:
             parts = [(b"x-router-" + name, value.encode()) for name, value in named if value is not None]
             headers = self._decided_headers[key] = (*parts, (b"x-router-cache", decision.cache.encode()))
         return headers
+
+
+def _recorded(visit: Visit) -> Record:
+    """The record of a visit that has been admitted."""
+    assert visit.record is not None
+    return visit.record
 
 
 async def read_wire(endpoint: Endpoint, headers: Mapping[bytes, bytes], body: bytes) -> Wire:
@@ -189,6 +256,16 @@ async def send_error(client: Client, error: GatewayError, visit: Visit) -> None:
         headers.append((b"x-router-decision-id", visit.record.decision.id.encode()))
         headers.append((b"x-router-attempts", b"%d" % len(visit.record.attempts)))
     if error.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after))))
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    headers += error.headers
     await client.head(error.status, headers)
     await client.write(body, more=False)
+
+
+async def send_again(client: Client, answered: Answered) -> None:
+    """Answers with what the same request got before."""
+    headers = [*answered.headers, (b"idempotent-replayed", b"true"), (b"content-length", b"%d" % len(answered.body))]
+    await client.head(answered.status, headers)
+    await client.write(answered.body, more=False)

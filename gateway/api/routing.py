@@ -1,24 +1,42 @@
-"""`POST /v1/route` decides and forwards nothing; `GET /v1/decisions/{id}` says why."""
+"""`POST /v1/route` decides and forwards nothing; `GET /v1/decisions/{id}` says why; `POST /v1/feedback` takes what people say of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from gateway.account.records import Record
+from gateway.account.feedback import Feedback
+from gateway.account.records import LEARNED, Record
 from gateway.account.visit import Visit
+from gateway.api.callers import Identify
 from gateway.api.completions import asks_for_fresh, read_wire
 from gateway.errors import GatewayError
 from gateway.flow.decide import Decider
-from gateway.guard.limits import read_body
+from gateway.guard.bodies import read_body
+from gateway.guard.callers import Caller
+from gateway.guard.limits import Limits
 from gateway.memory.decisions import Decisions
 
 
+class FeedbackBody(BaseModel):
+    """How good an answer was."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    decision_id: str = Field(min_length=1, max_length=128, description="from the header x-router-decision-id")
+    score: FiniteFloat = Field(ge=0, le=1, description="0 is useless, 1 is perfect")
+    comment: str | None = Field(None, max_length=4000)
+
+
 def router(
+    identify: Identify,
+    limits: Limits,
     decider: Decider,
     decisions: Decisions,
+    feedback: Feedback,
     *,
     max_body_bytes: int,
     clock: Callable[[], float],
@@ -26,21 +44,31 @@ def router(
 ) -> APIRouter:
     api = APIRouter(tags=["routing"])
 
-    @api.post("/v1/route", summary="The decision that a chat completion would get; nothing is forwarded", include_in_schema=False)
     async def route(request: Request) -> dict[str, Any]:
         visit = Visit(clock(), dict(request.scope["headers"]), new_id)
+        caller = await identify(request)
+        limits.check(caller)
         wire = await read_wire("chat", visit.headers, await read_body(request.receive, visit.headers, max_body_bytes))
-        decision = await decider.decide(wire, not asks_for_fresh(visit.headers))
-        record = Record(decision, "chat", visit.request_id, wire.stream)
+        if caller.allowance.rpm is not None:
+            limits.release(await limits.reserve(caller, 0, 0.0))
+        decision = await decider.decide(wire, caller, fresh=asks_for_fresh(visit.headers), dry=True)
+        record = Record(decision, "chat", visit.request_id, wire.stream, caller.id)
         record.seconds = clock() - visit.started
         decisions.put(record)
         return record.document()
 
-    @api.get("/v1/decisions/{decision_id}", summary="A decision and what came of it")
-    async def retrieve_decision(decision_id: str) -> dict[str, Any]:
-        record = decisions.get(decision_id)
-        if record is None:
+    async def retrieve_decision(decision_id: str, caller: Caller = Depends(identify)) -> dict[str, Any]:
+        document = await decisions.get(decision_id, caller.id)
+        if document is None:
             raise GatewayError("decision_not_found", "there is no such decision, or it is no longer kept", param="decision_id")
-        return record.document()
+        return {name: value for name, value in document.items() if name != LEARNED}
 
+    async def give_feedback(body: FeedbackBody, caller: Caller = Depends(identify)) -> dict[str, Any]:
+        await feedback.give(caller, body.decision_id, body.score, body.comment)
+        return {"object": "feedback", "decision_id": body.decision_id, "score": body.score}
+
+    summary = "The decision that a chat completion would get; nothing is forwarded"
+    api.add_api_route("/v1/route", route, methods=["POST"], summary=summary, include_in_schema=False)
+    api.add_api_route("/v1/decisions/{decision_id}", retrieve_decision, methods=["GET"], summary="A decision and what came of it")
+    api.add_api_route("/v1/feedback", give_feedback, methods=["POST"], summary="How good an answer was; told to routers that learn")
     return api

@@ -11,6 +11,8 @@ from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.explain import explain
 from gateway.cli.fake_vllm import fake_vllm
+from gateway.cli.keys import keys
+from gateway.cli.ledger import ledger
 from gateway.cli.plugins import plugins
 from gateway.cli.serve import serve
 
@@ -24,6 +26,8 @@ app = typer.Typer(
 for command in (serve, demo, check, explain, plugins):
     app.command()(command)
 app.command("fake-vllm")(fake_vllm)
+app.add_typer(keys, name="keys")
+app.add_typer(ledger, name="ledger")
 
 
 def _show_version(wanted: bool) -> None:

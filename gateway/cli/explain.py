@@ -45,12 +45,13 @@ def _decide(config: Config, routes: Mapping[str, Route], name: str, prompt: str)
     from gateway.app import build
     from gateway.errors import GatewayError
     from gateway.flow.wire import read
+    from gateway.guard.callers import ANYONE
 
     async def run() -> dict[str, Any]:
         gateway = build(config, routes)
         body = json.dumps({"model": name, "messages": [{"role": "user", "content": prompt}]}).encode()
         try:
-            return (await gateway.decider.decide(read("chat", {}, body), use_cache=False)).document()
+            return (await gateway.decider.decide(read("chat", {}, body), ANYONE, fresh=True, dry=True)).document()
         except GatewayError as error:
             return dict(error.document())
         finally:

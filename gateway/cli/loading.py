@@ -11,8 +11,27 @@ import typer
 if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.flow.decide import Route
+    from gateway.guard.keys import KeysFile
 
 WRONG_INPUT = 2
+
+
+def load_keys(config: Config, path: Path) -> KeysFile | None:
+    """The keys file that the configuration names; its path is relative to the configuration's folder."""
+    import os
+
+    from gateway.guard.keys import KeysFile
+    from gateway.source import ConfigError
+
+    if config.auth is None or config.auth.keys is None:
+        return None
+    names = [model.name for model in config.models], [route.name for route in config.routes]
+    try:
+        return KeysFile(path.parent / config.auth.keys, *names, os.environ)
+    except ConfigError as error:
+        for line in error.lines():
+            typer.echo(line, err=True)
+        raise typer.Exit(WRONG_INPUT) from None
 
 
 def load(path: Path) -> tuple[Config, Mapping[str, Route]]:

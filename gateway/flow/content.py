@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -16,17 +17,34 @@ class _Message(Struct):
 
 
 _MESSAGES = msgspec.json.Decoder(list[_Message])
+_USER = b'"user"'
+_STANDING = (b'"system"', b'"developer"')
+
+
+class Conversation(Struct, frozen=True, gc=False):
+    """Where a chat request stands in its conversation.
+
+    `opening`: digest of tools, system messages and the first human turn, the same for all its turns. `begins`: no turn came before.
+    `continues`: no human has spoken since the last answer (results of tools, or an answer to be continued). `prefix_bytes`: what came
+    before the newest human turn.
+    """
+
+    opening: bytes
+    begins: bool
+    continues: bool
+    prefix_bytes: int
 
 
 class Prompt:
     """The `messages`, `prompt` or `input` of a request, as raw JSON, and its `tools`."""
 
-    __slots__ = ("_endpoint", "_raw", "_tools", "has_images", "size")
+    __slots__ = ("_endpoint", "_messages", "_raw", "_tools", "has_images", "size")
 
     def __init__(self, endpoint: Endpoint, raw: Raw, tools: Raw | None) -> None:
         self._endpoint = endpoint
         self._raw = raw
         self._tools = tools
+        self._messages: list[_Message] | None = None
         view = bytes(raw)
         self.has_images = endpoint == "chat" and b'"image_url"' in view and self._find_images()
         self.size = self._measure(view) + (len(memoryview(tools)) if tools is not None else 0)
@@ -40,19 +58,43 @@ class Prompt:
         head = cap // 2
         return text[:head] + text[head - cap :]
 
+    def conversation(self) -> Conversation | None:
+        """None for anything but a chat with a human turn. Texts are read as texts, so marks for a cache in them change nothing."""
+        if self._endpoint != "chat":
+            return None
+        messages = self._decoded()
+        humans = [place for place, message in enumerate(messages) if bytes(message.role) == _USER]
+        if not humans:
+            return None
+        first, newest = humans[0], humans[-1]
+        digest = hashlib.blake2b(bytes(self._tools or b""), digest_size=16)
+        for message in (*(m for m in messages[:first] if bytes(m.role) in _STANDING), messages[first]):
+            digest.update(b"\0" + _plain(msgspec.json.decode(message.content)).encode(errors="replace"))
+        return Conversation(
+            opening=digest.digest(),
+            begins=newest == len(messages) - 1 and all(bytes(m.role) in _STANDING for m in messages[:newest]),
+            continues=newest < len(messages) - 1,
+            prefix_bytes=sum(len(memoryview(m.content)) for m in messages[:newest]) + len(memoryview(self._tools or b"")),
+        )
+
+    def _decoded(self) -> list[_Message]:
+        if self._messages is None:
+            self._messages = _MESSAGES.decode(self._raw)
+        return self._messages
+
     def _newest_turn(self) -> str:
-        messages = _MESSAGES.decode(self._raw)
+        messages = self._decoded()
         for message in reversed(messages):
-            if bytes(message.role) == b'"user"':
+            if bytes(message.role) == _USER:
                 return _plain(msgspec.json.decode(message.content))
         return _plain(msgspec.json.decode(messages[-1].content))
 
     def _find_images(self) -> bool:
-        return any(kind == "image_url" for kind in _part_types(_MESSAGES.decode(self._raw)))
+        return any(kind == "image_url" for kind in _part_types(self._decoded()))
 
     def _measure(self, view: bytes) -> int:
         if self.has_images:  # a picture in base64 is no text
-            return sum(len(_plain(msgspec.json.decode(m.content)).encode()) + 20 for m in _MESSAGES.decode(self._raw))
+            return sum(len(_plain(msgspec.json.decode(m.content)).encode()) + 20 for m in self._decoded())
         if b"\\" not in view:
             return len(view)
         return len(view) - 3 * view.count(b"\\u")  # an escape of six bytes stands for about three of UTF-8

@@ -1,27 +1,38 @@
-"""Who should answer: a model that the client named, or the choice of a route's policy, new or remembered."""
+"""Who should answer: the model that the client named, the one that a conversation has, or a policy's choice, new or remembered."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from random import Random
+
+import msgspec
+from msgspec import structs
 
 from gateway.account.metrics import Metrics
 from gateway.account.records import Decision
 from gateway.errors import Code, GatewayError
 from gateway.fleet import Fleet
+from gateway.flow.content import Conversation
 from gateway.flow.wire import Wire
-from gateway.memory.cache import ChoiceCache
+from gateway.guard.callers import ANYONE, Caller
+from gateway.memory.cache import ChoiceKey, Choices
+from gateway.memory.sessions import SessionKey, Sessions
 from routers.api import Answer, Ask, Budget, Candidate, Choice, NoCandidate, RouteRequest, Scored
+from routers.expectation import possible_cost, possible_tokens
+from routers.filters import Budget as BudgetFilter
 from routers.filters import MaxCost
-from routers.pipeline import Policy, decide, default_choice
+from routers.pipeline import Policy, decide, default_choice, rejection
+from routers.regret import gain, regret
 
 MAX_THINKING = 64
 """Decisions that may be in threads or wait for one; beyond that the route's default serves at once."""
+
+DEFAULT_TEXT_CAP = 8192
 
 
 class PlannerError(Exception):
@@ -30,27 +41,41 @@ class PlannerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A virtual model. `deadline`: seconds for one decision. `text_cap`: characters of the prompt that its policy reads."""
+    """A virtual model. `deadline`: seconds for one decision. `text_cap`: characters of the prompt that its policy reads.
+
+    `fingerprint`: of all in the configuration and in artifacts that its decisions depend on, so that no remembered choice outlives it.
+    """
 
     name: str
     models: tuple[str, ...]
     policy: Policy
     deadline: float
     text_cap: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stickiness:
+    """How hard it is for a conversation to change its model. See `routers.regret`; `inertia`: a gain that is never worth it."""
+
+    tokens_per_second: float
+    second_weight: float
+    inertia: float
 
 
 class Decider:
-    """Decides for all routes. `fingerprint`: of the configuration, so that no choice outlives it."""
+    """Decides for all routes."""
 
     def __init__(
         self,
         fleet: Fleet,
         routes: Mapping[str, Route],
-        cache: ChoiceCache,
+        choices: Choices,
+        sessions: Sessions,
+        stickiness: Stickiness,
         threads: ThreadPoolExecutor,
         metrics: Metrics,
         *,
-        fingerprint: str,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         new_id: Callable[[], str],
@@ -58,10 +83,11 @@ class Decider:
     ) -> None:
         self._fleet = fleet
         self._routes = dict(routes)
-        self._cache = cache
+        self._choices = choices
+        self._sessions = sessions
+        self._stickiness = stickiness
         self._threads = threads
         self._metrics = metrics
-        self._fingerprint = fingerprint
         self._clock = clock
         self._wall_clock = wall_clock
         self._new_id = new_id
@@ -69,41 +95,156 @@ class Decider:
         self._places = threading.BoundedSemaphore(MAX_THINKING)
         self._named = {s.model.name: Choice("named", "named", (Scored(s.model.name, 0.0),)) for s in fleet}
 
-    async def decide(self, wire: Wire, use_cache: bool = True) -> Decision:
-        """Raises GatewayError if nothing may or can answer."""
-        tokens = self._fleet.estimate.tokens(wire.prompt.size)
+    async def decide(self, wire: Wire, caller: Caller, *, fresh: bool = False, dry: bool = False) -> Decision:
+        """Raises GatewayError if nothing may or can answer. `fresh`: nothing remembered is used. `dry`: no conversation starts with it."""
+        request = self._request(wire, caller)
         route = self._routes.get(wire.model)
         if route is None:
-            return self._decision(None, self._choose_named(wire, tokens), "bypass", tokens)
-        if not (use_cache and route.policy.cacheable):
-            return self._decision(route.name, await self._choose(route, wire, tokens), "bypass", tokens)
-        key = self._key(route, wire)
-        choice = self._cache.get(key)
-        if choice is not None and self._fleet[choice.model].pool.usable():
-            return self._decision(route.name, choice, "hit", tokens)
-        choice = await self._choose(route, wire, tokens)
-        if choice.reason in ("best_score", "only_candidate") and "unhealthy" not in choice.rejected.values():
-            self._cache.put(key, choice)
-        return self._decision(route.name, choice, "miss", tokens)
+            return self._decision(None, self._choose_named(wire, caller, request), "bypass", request)
+        if not caller.may_take(route.name) or not any(caller.may_ask(name) for name in route.models):
+            raise GatewayError("model_not_allowed", f"the key may not use the route {route.name!r}", param="model")
+        talk = wire.prompt.conversation()
+        session = self._session(route, wire, caller, talk)
+        pinned = None
+        if session is not None and not fresh and (talk is None or not talk.begins or wire.preferences.session is not None):
+            pinned = self._allowed(route, request, await self._sessions.find(session, route.models))
+            if pinned is not None and self._stays_anyway(route, request, talk, pinned):
+                return self._decision(route.name, pinned, "pin", request)
+        choice, found = await self._remembered(route, wire, caller, request, fresh)
+        if pinned is not None and not self._should_move(route, request, talk, pinned, choice):
+            return self._decision(route.name, pinned, "pin", request)
+        if session is not None and not dry:
+            self._sessions.keep(session, choice.policy, choice.ranking)
+        return self._decision(route.name, choice, found, request)
 
-    def _decision(self, route: str | None, choice: Choice, cache: str, tokens: int) -> Decision:
-        return Decision(self._new_id(), route, choice, cache, self._wall_clock(), tokens)
+    def cheaper(self, decision: Decision, wire: Wire, caller: Caller, left_usd: float) -> Decision | None:
+        """The same decision among the candidates that `left_usd` pays for in any case; None if there is none."""
+        choice = self._serving(decision.choice, self._request(wire, caller, left_usd))
+        return None if choice is None or choice is decision.choice else structs.replace(decision, choice=choice)
 
-    def _choose_named(self, wire: Wire, tokens: int) -> Choice:
+    def charge(self, decision: Decision, wire: Wire, caller: Caller) -> tuple[int, float | None]:
+        """The most that the chosen model can take for this request: tokens, and USD (None if its price is unknown)."""
+        request, candidate = self._request(wire, caller), self._fleet.candidate(decision.choice.model)
+        return possible_tokens(request, candidate), possible_cost(request, candidate)
+
+    def ask(self, decision: Decision, wire: Wire, caller: Caller) -> Ask:
+        """What the route's planner wants asked, first of all, of models that the caller may use. Raises PlannerError."""
+        route = self._routes.get(decision.route or "")
+        if route is None:
+            return Ask((decision.choice.model,))
+        wishes = wire.preferences
+        left = Budget(wishes.max_cost_usd, None if wishes.max_latency_ms is None else wishes.max_latency_ms / 1000)
+        step = route.policy.planner.next(self._request(wire, caller), decision.choice.ranking, (), left)
+        if isinstance(step, Answer) or len(step) != 1 or not step[0].final:
+            raise PlannerError(f"planner of route {route.name!r}: its first step must be one final ask")
+        if caller.models is None:
+            return step[0]
+        return replace(step[0], models=tuple(name for name in step[0].models if caller.may_ask(name)))
+
+    def remembered(self, decision: Decision, wire: Wire, prompts: bool) -> tuple[str | None, RouteRequest | None]:
+        """What is kept of the question itself: its text, if `prompts` are to be kept, and the request, if the route's policy learns."""
+        route = self._routes.get(decision.route or "")
+        learns = route is not None and bool(route.policy.learners)
+        if not (prompts or learns):
+            return None, None
+        text = wire.prompt.text(DEFAULT_TEXT_CAP if route is None else route.text_cap)
+        request = replace(self._request(wire, ANYONE), text=text) if learns else None
+        return text if prompts else None, request
+
+    def _decision(self, route: str | None, choice: Choice, cache: str, request: RouteRequest) -> Decision:
+        return Decision(self._new_id(), route, choice, cache, self._wall_clock(), request.prompt_tokens)
+
+    def _choose_named(self, wire: Wire, caller: Caller, request: RouteRequest) -> Choice:
         choice = self._named.get(wire.model)
         if choice is None:
             raise GatewayError("model_not_found", f"there is no model or route named {wire.model[:128]!r}", param="model")
-        if wire.preferences.max_cost_usd is not None:
-            reason = MaxCost().reject(self._request(wire, tokens), self._fleet.candidate(wire.model))
+        if not caller.may_ask(wire.model):
+            raise GatewayError("model_not_allowed", f"the key may not use the model {wire.model!r}", param="model")
+        candidate = self._fleet.candidate(wire.model)
+        window = candidate.model.context_window
+        if window is not None and wire.max_tokens is not None and wire.max_tokens > window:
+            raise refusal({wire.model: "context_length"})
+        for rule in (MaxCost(), BudgetFilter()):
+            reason = rule.reject(request, candidate)
             if reason is not None:
                 raise refusal({wire.model: reason})
         return choice
 
-    async def _choose(self, route: Route, wire: Wire, tokens: int) -> Choice:
+    def _session(self, route: Route, wire: Wire, caller: Caller, talk: Conversation | None) -> SessionKey | None:
+        """Names the conversation: by the caller's own name for it, else by how it opened."""
+        named = wire.preferences.session
+        if named is None and talk is None:
+            return None
+        opening = talk.opening if named is None and talk is not None else (named or "").encode()
+        whose = b"%d %s %b" % (named is None, route.name.encode(), opening)
+        return SessionKey(caller.id, hashlib.blake2b(whose, digest_size=16).hexdigest())
+
+    def _stays_anyway(self, route: Route, request: RouteRequest, talk: Conversation | None, pinned: Choice) -> bool:
+        """Whether nothing that the policy could say would move the conversation: then it need not be asked."""
+        if talk is not None and talk.continues:
+            return True
+        most = route.policy.most_gain(request)
+        others = [self._regret(route, request, talk, Scored(name, 0.0), pinned) for name in route.models if name != pinned.model]
+        return not others or most <= min(others)
+
+    def _should_move(self, route: Route, request: RouteRequest, talk: Conversation | None, pinned: Choice, choice: Choice) -> bool:
+        if choice.reason != "best_score":
+            return False
+        return gain(choice.ranking, pinned.model) > self._regret(route, request, talk, choice.ranking[0], choice)
+
+    def _regret(self, route: Route, request: RouteRequest, talk: Conversation | None, target: Scored, choice: Choice) -> float:
+        prefix = 0 if talk is None else self._fleet.estimate.tokens(talk.prefix_bytes)
+        stickiness, model = self._stickiness, self._fleet[target.name].model
+        weight = route.policy.cost_weight(request)
+        loss = regret(model, choice.ranking, prefix, weight, stickiness.tokens_per_second, stickiness.second_weight)
+        return max(stickiness.inertia, loss)
+
+    async def _remembered(self, route: Route, wire: Wire, caller: Caller, request: RouteRequest, fresh: bool) -> tuple[Choice, str]:
+        """A choice, and where it came from: hit, miss or bypass."""
+        if fresh or not route.policy.cacheable:
+            return await self._choose(route, wire, request), "bypass"
+        key = self._key(route, wire, caller)
+
+        async def choose() -> Choice:
+            choice = await self._choose(route, wire, request)
+            if choice.reason in ("best_score", "only_candidate") and not _PASSING & set(choice.rejected.values()):
+                self._choices.keep(key, choice)
+            return choice
+
+        choice, found = self._choices.here(key), True
+        if choice is None:
+            choice, found = await self._choices.find(key, route.models, choose)
+        serving = self._serving(choice, request) if found else choice
+        if serving is None:
+            return await self._choose(route, wire, request), "miss"
+        return serving, "hit" if found else "miss"
+
+    def _serving(self, choice: Choice, request: RouteRequest) -> Choice | None:
+        """A remembered choice without the models that are down now or beyond the caller's budget; None if no model is left."""
+        rejected: dict[str, str] = {}
+        for scored in choice.ranking:
+            if not self._fleet[scored.name].pool.usable():
+                rejected[scored.name] = "unhealthy"
+            elif request.budget_usd is not None and BudgetFilter().reject(request, self._fleet.candidate(scored.name)):
+                rejected[scored.name] = "budget"
+        return _without(choice, rejected)
+
+    def _allowed(self, route: Route, request: RouteRequest, pinned: Choice | None) -> Choice | None:
+        """A pinned choice without the models that must not serve this turn; None if its own model must not."""
+        if pinned is None:
+            return None
+        rejected: dict[str, str] = {}
+        for scored in pinned.ranking:
+            reason = rejection(route.policy, request, self._fleet.candidate(scored.name))
+            if reason is not None:
+                rejected[scored.name] = reason
+        return None if pinned.model in rejected else _without(pinned, rejected)
+
+    async def _choose(self, route: Route, wire: Wire, request: RouteRequest) -> Choice:
         started = self._clock()
         policy = route.policy
-        text = wire.prompt.text(route.text_cap) if policy.needs & {"text", "embedding"} else ""
-        request = replace(self._request(wire, tokens), text=text)
+        if policy.needs & {"text", "embedding"}:
+            request = replace(request, text=wire.prompt.text(route.text_cap))
         candidates = [self._fleet.candidate(name) for name in route.models]
         try:
             if policy.instant:
@@ -118,18 +259,6 @@ class Decider:
         for plugin in choice.errors:
             self._metrics.plugin_errors.labels(plugin).inc()
         return choice
-
-    def ask(self, decision: Decision, wire: Wire) -> Ask:
-        """What the route's planner wants asked, first of all."""
-        route = self._routes.get(decision.route or "")
-        if route is None:
-            return Ask((decision.choice.model,))
-        wishes = wire.preferences
-        left = Budget(wishes.max_cost_usd, None if wishes.max_latency_ms is None else wishes.max_latency_ms / 1000)
-        step = route.policy.planner.next(self._request(wire, decision.prompt_tokens), decision.choice.ranking, (), left)
-        if isinstance(step, Answer) or len(step) != 1 or not step[0].final:
-            raise PlannerError(f"planner of route {route.name!r}: its first step must be one final ask")
-        return step[0]
 
     async def _choose_in_thread(self, route: Route, request: RouteRequest, candidates: Sequence[Candidate], deadline: float) -> Choice:
         """A policy that computes runs beside the event loop. If it is late, its thread goes on, and nobody waits for it."""
@@ -148,29 +277,48 @@ class Decider:
             return default_choice(route.policy, request, candidates, "deadline", self._clock)
         return future.result()
 
-    def _request(self, wire: Wire, tokens: int) -> RouteRequest:
+    def _request(self, wire: Wire, caller: Caller, budget_usd: float | None = None) -> RouteRequest:
         return RouteRequest(
             endpoint=wire.endpoint,
-            prompt_tokens=tokens,
+            prompt_tokens=self._fleet.estimate.tokens(wire.prompt.size),
             max_tokens=wire.max_tokens,
             n=wire.n,
             needs=wire.needs,
             preferences=wire.preferences,
+            allowed=caller.models,
+            budget_usd=caller.allowance.budget_usd if budget_usd is None else budget_usd,
         )
 
-    def _key(self, route: Route, wire: Wire) -> Hashable:
-        """All that a policy may read of a request. Sessions and deadlines change nothing of the choice."""
+    def _key(self, route: Route, wire: Wire, caller: Caller) -> ChoiceKey:
+        """All that a policy may read of a request, and what it decides by. Sessions and deadlines change nothing of the choice."""
         text = b""
         if route.policy.needs & {"text", "embedding"}:
-            spoken = wire.prompt.text(route.text_cap).strip()
-            text = hashlib.blake2b(spoken.encode(errors="replace"), digest_size=16).digest()
+            text = wire.prompt.text(route.text_cap).strip().encode(errors="replace")
         p = wire.preferences
-        wishes = (p.models, p.exclude, p.max_cost_usd, p.min_quality, p.cost_weight)
-        return (self._fingerprint, route.name, wire.endpoint, wire.needs, wire.prompt.size, wire.max_tokens, wire.n, wishes, text)
+        wishes = (_sorted(p.models), _sorted(p.exclude), p.max_cost_usd, p.min_quality, p.cost_weight, _sorted(caller.models))
+        read = (route.fingerprint, wire.endpoint, _sorted(wire.needs), wire.prompt.size, wire.max_tokens, wire.n, wishes, text)
+        return ChoiceKey(caller.id, hashlib.blake2b(msgspec.msgpack.encode(read), digest_size=16).hexdigest())
+
+
+_PASSING = {"unhealthy", "budget"}
+"""Reasons that may be gone a moment later: a choice that was made under them is not remembered."""
+
+
+def _sorted(names: frozenset[str] | None) -> list[str] | None:
+    return sorted(names) if names else None if names is None else []
+
+
+def _without(choice: Choice, rejected: Mapping[str, str]) -> Choice | None:
+    """A choice without some models of its ranking, and why they are out; None if nothing is left."""
+    if not rejected:
+        return choice
+    left = tuple(scored for scored in choice.ranking if scored.name not in rejected)
+    return replace(choice, ranking=left, rejected={**choice.rejected, **rejected}) if left else None
 
 
 _CAUSES: tuple[tuple[str, Code, str], ...] = (
     ("unhealthy", "no_healthy_backend", "no backend of a model that could answer is up"),
+    ("budget", "budget_exceeded", "the key's budget does not pay for what this request may cost"),
     ("max_cost", "max_cost_too_low", "the request's max_cost_usd pays for no candidate"),
     ("context_length", "context_length_exceeded", "the prompt and the answer fit no candidate's context window"),
 )

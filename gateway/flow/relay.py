@@ -32,11 +32,15 @@ class _Body(Struct):
 _BODY = msgspec.json.Decoder(_Body)
 
 
-class Relayed(Struct, frozen=True):
-    """What went to the client. `usage`: as the backend counted; None if it did not say. `error`: what cut the stream off."""
+class Relayed(Struct, gc=False):
+    """What has gone to the client so far. `usage`: as the backend counted; None if it did not say. `error`: what cut the stream off.
+
+    `events`: of the stream; about one for each token.
+    """
 
     usage: Usage | None = None
     error: Code | None = None
+    events: int = 0
 
 
 def usage_of(body: bytes) -> Usage | None:
@@ -156,10 +160,13 @@ async def relay_whole(reply: Reply, client: Client, headers: Sequence[Header], b
     await client.write(body, more=False)
 
 
-async def relay_stream(reply: Reply, client: Client, headers: Sequence[Header], keep_usage: bool, decision: bytes | None) -> Relayed:
+async def relay_stream(
+    reply: Reply, client: Client, headers: Sequence[Header], keep_usage: bool, decision: bytes | None, relayed: Relayed
+) -> None:
     """Streams an answer event by event. `decision`: JSON for the first event, None if the client did not ask why.
 
-    A backend that fails from here on ends the stream with an error event and without `[DONE]`; the connection stays whole.
+    A backend that fails from here on ends the stream with an error event and without `[DONE]`; the connection stays whole. `relayed` is
+    kept up to date all the while, since a client that leaves ends this at any await.
     """
     stream = StreamFilter(keep_usage)
     error: Code = "upstream_aborted"
@@ -168,6 +175,8 @@ async def relay_stream(reply: Reply, client: Client, headers: Sequence[Header], 
     try:
         while block and not stream.done:
             passed = rename(stream.pass_on(block), reply.served.renamed)
+            relayed.usage = stream.usage
+            relayed.events += passed.count(b"data:")
             if passed or stream.done:
                 await client.write(passed, more=not stream.done)
             block = await _next_block(reply) if not stream.done else b""
@@ -177,10 +186,10 @@ async def relay_stream(reply: Reply, client: Client, headers: Sequence[Header], 
         pass
     if stream.done:
         await _drain(reply)
-        return Relayed(stream.usage)
+        return
+    relayed.error = error
     cut_off = GatewayError(error, "the backend broke off amid its answer; what came so far is incomplete")
     await client.write(rename(stream.rest(), reply.served.renamed) + event(cut_off.body()), more=False)
-    return Relayed(stream.usage, error)
 
 
 async def _next_block(reply: Reply) -> bytes:

@@ -23,6 +23,7 @@ from routers.api import Endpoint, Preferences
 MAX_DEPTH = 128
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Several = Annotated[int, Meta(ge=1, le=128)]
 # OpenAI's own test suite sends `max_tokens: 0`; what it means is left to the backend.
 Bound = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -45,7 +46,7 @@ class _Shared(Struct):
     model: str
     stream: bool | None = None
     stream_options: dict[str, Raw] | None = None
-    n: Count | None = None
+    n: Several | None = None
     router: RouterFields | None = None
 
 
@@ -63,6 +64,7 @@ class _Chat(_Shared):
 
 class _Completion(_Shared):
     prompt: Raw = Raw(b"")
+    best_of: Annotated[int, Meta(ge=0, le=128)] | None = None
     max_tokens: Bound | None = None
     response_format: dict[str, Raw] | None = None
 
@@ -88,7 +90,10 @@ _OWN = frozenset({"model", "router", "stream_options"})
 
 
 class Wire(Struct, frozen=True, gc=False):
-    """A request as read. `wants_usage`: the client asked for the usage chunk of a stream itself. `max_tokens`: None if not bounded."""
+    """A request as read. `wants_usage`: the client asked for the usage chunk of a stream itself. `max_tokens`: None if not bounded.
+
+    `n`: answers that the backend makes.
+    """
 
     endpoint: Endpoint
     model: str
@@ -121,7 +126,7 @@ def read(endpoint: Endpoint, headers: Mapping[bytes, bytes], body: bytes) -> Wir
         stream=stream,
         wants_usage=wants_usage,
         max_tokens=_max_tokens(fields),
-        n=fields.n or 1,
+        n=max(fields.n or 1, getattr(fields, "best_of", None) or 1),
         preferences=_preferences(fields.router, headers),
         needs=_needs(fields, prompt),
         prompt=prompt,

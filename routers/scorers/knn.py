@@ -112,6 +112,7 @@ class Knn:
         self._k = min(int(_setting(loaded, "k", 1)) if k is None else k, len(self._neighbours.vectors))
         self._shrink = _setting(loaded, "shrink", 0) if shrink is None else shrink
         self.encoder = _encoder(loaded)
+        self.artifact_hash = loaded.hash
 
     def score(self, request: RouteRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
         if request.embedding is None:

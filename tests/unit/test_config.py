@@ -42,7 +42,10 @@ CASES = [
         "routes[0].policy.scorers[0].rules[0].when.pattern: is no regular expression",
     ),
     (GOOD.replace("0.05", "'${NOT_SET}'"), "t.yaml:5: models[0].price.input: the environment variable NOT_SET is not set"),
-    (GOOD + "auth: {keys: keys.yaml}\n", "t.yaml:9: auth: unknown key"),
+    (GOOD + "auth: {}\n", "t.yaml:9: auth: needs `keys` or `jwt`"),
+    (GOOD + "auth: {jwt: {jwks_url: 'x', issuer: i, audience: a}}\n", "t.yaml:9: auth.jwt.jwks_url: is not a URL like https://"),
+    (GOOD + "redis: {url: 'http://:canary@x'}\n", "t.yaml:9: redis.url: a Redis URL starts with one of redis://"),
+    (GOOD + "ledger: {redis: true}\n", "t.yaml:9: ledger.redis: needs a `redis` section"),
 ]
 
 

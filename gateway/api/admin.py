@@ -1,0 +1,40 @@
+"""For operators with an admin key: which configuration is in force, and how the backends are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from gateway import __version__
+from gateway.api.callers import Identify
+from gateway.config import Config
+from gateway.fleet import Fleet
+
+
+def router(identify_admin: Identify, config: Config, fleet: Fleet) -> APIRouter:
+    api = APIRouter(tags=["operations"], dependencies=[Depends(identify_admin)])
+
+    @api.get("/admin/config", summary="The configuration in force, without its secrets")
+    async def show_config() -> dict[str, Any]:
+        return {"hash": config.hash, "version": __version__, "config": config.model_dump(mode="json")}
+
+    @api.get("/admin/backends", summary="Every backend: health, breaker, calls in flight")
+    async def show_backends() -> dict[str, Any]:
+        found = [
+            {
+                "model": served.model.name,
+                "backend": backend.name,
+                "url": backend.url,
+                "health": backend.health,
+                "why": backend.why or None,
+                "usable": backend.usable(),
+                "breaker": backend.breaker.state,
+                "inflight": backend.inflight,
+            }
+            for served in fleet
+            for backend in served.pool.backends
+        ]
+        return {"backends": found}
+
+    return api

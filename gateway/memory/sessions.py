@@ -1,0 +1,94 @@
+"""Which model a conversation has: in Redis for all processes, and in this one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+
+import msgspec
+from msgspec import Struct
+
+from gateway.memory.cache import KeptScored
+from gateway.memory.store import Store, StoreDown
+from routers.api import Choice, Scored
+
+VERSION = 1
+
+
+class SessionKey(Struct, frozen=True, gc=False):
+    """Names a conversation of a tenant on a route. `digest`: of its name, or of how it opened, as hex digits."""
+
+    tenant: str
+    digest: str
+
+
+class _Kept(Struct, frozen=True):
+    """A session as Redis keeps it: the model first, then who may stand in for it."""
+
+    v: int
+    policy: str
+    ranking: list[KeptScored]
+
+
+_KEPT = msgspec.json.Decoder(_Kept)
+
+
+class Sessions:
+    """Rankings by conversation, the model that it has first. Each is forgotten `ttl_seconds` after its last use.
+
+    At most `size` are kept here, the least recently used go first. What Redis says counts more, since other processes write there.
+    """
+
+    def __init__(self, size: int, ttl_seconds: float, store: Store | None, clock: Callable[[], float]) -> None:
+        self._size = size
+        self._ttl = ttl_seconds
+        self._store = store
+        self._clock = clock
+        self._entries: OrderedDict[SessionKey, tuple[float, _Kept]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def find(self, key: SessionKey, models: Collection[str]) -> Choice | None:
+        """The pinned choice of a conversation; None if it has none, or one that ranks a model which is not among `models`."""
+        kept = await self._fetch(key) or self._here(key)
+        if kept is None or not kept.ranking or kept.v != VERSION or not {s.name for s in kept.ranking} <= set(models):
+            return None
+        self._put(key, kept)
+        return Choice(kept.policy, "pinned", tuple(scored.scored() for scored in kept.ranking))
+
+    def keep(self, key: SessionKey, policy: str, ranking: tuple[Scored, ...]) -> None:
+        """The conversation has the first model of the ranking from now on. What was said lately already is not said again."""
+        entry = self._entries.get(key)
+        if entry is not None and entry[1].ranking[0].name == ranking[0].name and entry[0] - self._clock() > self._ttl / 2:
+            return
+        kept = _Kept(VERSION, policy, [KeptScored.of(scored) for scored in ranking])
+        self._put(key, kept)
+        if self._store is not None and self._store.up:
+            name, milliseconds = self._name(key), round(self._ttl * 1000)
+            self._store.later(lambda: ("SET", name, msgspec.json.encode(kept), "PX", milliseconds))
+
+    def _name(self, key: SessionKey) -> str:
+        assert self._store is not None
+        return self._store.key(key.tenant, "session", key.digest)
+
+    async def _fetch(self, key: SessionKey) -> _Kept | None:
+        if self._store is None:
+            return None
+        try:
+            value = await self._store.call("GETEX", self._name(key), "PX", round(self._ttl * 1000))
+            return None if value is None else _KEPT.decode(value)
+        except (StoreDown, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    def _here(self, key: SessionKey) -> _Kept | None:
+        entry = self._entries.get(key)
+        return None if entry is None or entry[0] < self._clock() else entry[1]
+
+    def _put(self, key: SessionKey, kept: _Kept) -> None:
+        if not self._size:
+            return
+        self._entries[key] = (self._clock() + self._ttl, kept)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
