@@ -146,7 +146,7 @@ class SessionsSection(Section):
     ttl_seconds: Seconds = Field(3600, description="a conversation is forgotten so long after its last turn")
     prefill_tokens_per_second: float = Field(5000, gt=0, description="how fast a model reads a prompt that is not in its prefix cache")
     second_weight: float = Field(0.05, ge=0, le=1000, description="score that a second of waiting for the first token is worth")
-    inertia: float = Field(0.1, ge=0, le=1000, description="a gain in score up to this never moves a conversation")
+    inertia: float = Field(0.5, ge=0, le=1000, description="a gain in score up to this never moves a conversation")
 
 
 class DecisionsSection(Section):
