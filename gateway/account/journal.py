@@ -72,6 +72,7 @@ def _as_json(record: Record) -> str:
         "time": decision.created,
         "request_id": record.request_id,
         "decision_id": decision.id,
+        "caller": record.caller,
         "endpoint": record.endpoint,
         "stream": record.stream,
         "route": decision.route,
