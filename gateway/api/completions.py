@@ -8,7 +8,7 @@ import math
 import re
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ from gateway.guard.auth import Gate
 from gateway.guard.bodies import read_body
 from gateway.guard.limits import Limits, OutOfBudget
 from gateway.memory.idempotency import Answered, Claim, Repeats, key_of
-from routers.api import Endpoint
+from routers.api import Endpoint, RouteRequest
 
 LARGE_BODY = 512 * 1024
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -118,10 +118,11 @@ class Completions:
             await self._answer(client, visit, wire, claim)
 
     async def _answer(self, client: Client, visit: Visit, wire: Wire, claim: Claim | None) -> None:
-        record = await self._admit(visit, wire)
+        request = self._decider.request(wire, visit.caller)
+        record = await self._admit(visit, wire, request)
         wishes = wire.preferences
         deadline = None if wishes.max_latency_ms is None else visit.started + wishes.max_latency_ms / 1000
-        ask = self._decider.ask(record.decision, wire, visit.caller)
+        ask = self._decider.ask(record.decision, request)
         asked = self._clock()
         record.overhead_seconds = asked - visit.started
         visit.worked = True
@@ -141,22 +142,24 @@ class Completions:
         finally:
             reply.close(outcome)
 
-    async def _admit(self, visit: Visit, wire: Wire) -> Record:
+    async def _admit(self, visit: Visit, wire: Wire, request: RouteRequest) -> Record:
         """Decides, and reserves what the answer may take of the caller's allowance."""
         caller = visit.caller
-        decision = await self._decider.decide(wire, caller, fresh=asks_for_fresh(visit.headers))
+        decision = await self._decider.decide(request, wire, caller, fresh=asks_for_fresh(visit.headers))
         visit.record = record = Record(decision, self._endpoint, visit.request_id, wire.stream, caller.id)
-        record.text, record.request = self._decider.remembered(decision, wire, self._settings.log_prompts)
+        text, learns = self._decider.text_of(decision, wire, self._settings.log_prompts)
+        record.text = text if self._settings.log_prompts else None
+        record.request = replace(request, text=text or "") if learns else None
         visit.prompt_size = wire.prompt.size
         if caller.allowance.bounded:
             try:
-                visit.grant = await self._limits.reserve(caller, *self._decider.charge(decision, wire, caller))
+                visit.grant = await self._limits.reserve(caller, *self._decider.charge(decision, request))
             except OutOfBudget as short:
-                cheaper = self._decider.cheaper(decision, wire, caller, short.left_usd)
+                cheaper = self._decider.cheaper(decision, request, short.left_usd)
                 if cheaper is None:
                     raise
                 record.decision = cheaper
-                visit.grant = await self._limits.reserve(caller, *self._decider.charge(cheaper, wire, caller))
+                visit.grant = await self._limits.reserve(caller, *self._decider.charge(cheaper, request))
         return record
 
     async def _relay_whole(self, client: Client, visit: Visit, wire: Wire, reply: Reply, claim: Claim | None) -> None:

@@ -51,7 +51,7 @@ def router(
         wire = await read_wire("chat", visit.headers, await read_body(request.receive, visit.headers, max_body_bytes))
         if caller.allowance.rpm is not None:
             limits.release(await limits.reserve(caller, 0, 0.0))
-        decision = await decider.decide(wire, caller, fresh=asks_for_fresh(visit.headers), dry=True)
+        decision = await decider.decide(decider.request(wire, caller), wire, caller, fresh=asks_for_fresh(visit.headers), dry=True)
         record = Record(decision, "chat", visit.request_id, wire.stream, caller.id)
         record.seconds = clock() - visit.started
         decisions.put(record)

@@ -51,7 +51,8 @@ def _decide(config: Config, routes: Mapping[str, Route], name: str, prompt: str)
         gateway = build(config, routes)
         body = json.dumps({"model": name, "messages": [{"role": "user", "content": prompt}]}).encode()
         try:
-            return (await gateway.decider.decide(read("chat", {}, body), ANYONE, fresh=True, dry=True)).document()
+            wire, decider = read("chat", {}, body), gateway.decider
+            return (await decider.decide(decider.request(wire, ANYONE), wire, ANYONE, fresh=True, dry=True)).document()
         except GatewayError as error:
             return dict(error.document())
         finally:

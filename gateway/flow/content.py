@@ -63,18 +63,19 @@ class Prompt:
         if self._endpoint != "chat":
             return None
         messages = self._decoded()
-        humans = [place for place, message in enumerate(messages) if bytes(message.role) == _USER]
-        if not humans:
+        roles = [bytes(message.role) for message in messages]
+        if _USER not in roles:
             return None
-        first, newest = humans[0], humans[-1]
-        digest = hashlib.blake2b(bytes(self._tools or b""), digest_size=16)
-        for message in (*(m for m in messages[:first] if bytes(m.role) in _STANDING), messages[first]):
-            digest.update(b"\0" + _plain(msgspec.json.decode(message.content)).encode(errors="replace"))
+        first, newest, last = roles.index(_USER), len(roles) - 1 - roles[::-1].index(_USER), len(roles) - 1
+        standing = [place for place in range(newest) if roles[place] in _STANDING]
+        opening = [bytes(self._tools or b"")]
+        opening += [_text_bytes(messages[place].content) for place in (*(p for p in standing if p < first), first)]
+        before = sum(len(memoryview(message.content)) for message in messages[:newest]) if newest else 0
         return Conversation(
-            opening=digest.digest(),
-            begins=newest == len(messages) - 1 and all(bytes(m.role) in _STANDING for m in messages[:newest]),
-            continues=newest < len(messages) - 1,
-            prefix_bytes=sum(len(memoryview(m.content)) for m in messages[:newest]) + len(memoryview(self._tools or b"")),
+            opening=hashlib.blake2b(b"\0".join(opening), digest_size=16).digest(),
+            begins=newest == last and len(standing) == newest,
+            continues=newest < last,
+            prefix_bytes=before + len(opening[0]),
         )
 
     def _decoded(self) -> list[_Message]:
@@ -118,3 +119,11 @@ def _plain(content: object) -> str:
         texts = (part if isinstance(part, str) else part.get("text") if isinstance(part, dict) else None for part in content)
         return "\n".join(text for text in texts if isinstance(text, str))
     return ""
+
+
+def _text_bytes(content: Raw) -> bytes:
+    """The text of a message's content as UTF-8."""
+    raw = bytes(content)
+    if raw[:1] == b'"' and b"\\" not in raw:
+        return raw[1:-1]
+    return _plain(msgspec.json.decode(raw)).encode(errors="replace")

@@ -19,7 +19,7 @@ from gateway.errors import Code, GatewayError
 from gateway.fleet import Fleet
 from gateway.flow.content import Conversation
 from gateway.flow.wire import Wire
-from gateway.guard.callers import ANYONE, Caller
+from gateway.guard.callers import Caller
 from gateway.memory.cache import ChoiceKey, Choices
 from gateway.memory.sessions import SessionKey, Sessions
 from routers.api import Answer, Ask, Budget, Candidate, Choice, NoCandidate, RouteRequest, Scored
@@ -95,9 +95,21 @@ class Decider:
         self._places = threading.BoundedSemaphore(MAX_THINKING)
         self._named = {s.model.name: Choice("named", "named", (Scored(s.model.name, 0.0),)) for s in fleet}
 
-    async def decide(self, wire: Wire, caller: Caller, *, fresh: bool = False, dry: bool = False) -> Decision:
+    def request(self, wire: Wire, caller: Caller) -> RouteRequest:
+        """What routers may know of a request, but for its text."""
+        return RouteRequest(
+            endpoint=wire.endpoint,
+            prompt_tokens=self._fleet.estimate.tokens(wire.prompt.size),
+            max_tokens=wire.max_tokens,
+            n=wire.n,
+            needs=wire.needs,
+            preferences=wire.preferences,
+            allowed=caller.models,
+            budget_usd=caller.allowance.budget_usd,
+        )
+
+    async def decide(self, request: RouteRequest, wire: Wire, caller: Caller, *, fresh: bool = False, dry: bool = False) -> Decision:
         """Raises GatewayError if nothing may or can answer. `fresh`: nothing remembered is used. `dry`: no conversation starts with it."""
-        request = self._request(wire, caller)
         route = self._routes.get(wire.model)
         if route is None:
             return self._decision(None, self._choose_named(wire, caller, request), "bypass", request)
@@ -117,39 +129,37 @@ class Decider:
             self._sessions.keep(session, choice.policy, choice.ranking)
         return self._decision(route.name, choice, found, request)
 
-    def cheaper(self, decision: Decision, wire: Wire, caller: Caller, left_usd: float) -> Decision | None:
+    def cheaper(self, decision: Decision, request: RouteRequest, left_usd: float) -> Decision | None:
         """The same decision among the candidates that `left_usd` pays for in any case; None if there is none."""
-        choice = self._serving(decision.choice, self._request(wire, caller, left_usd))
+        choice = self._serving(decision.choice, replace(request, budget_usd=left_usd))
         return None if choice is None or choice is decision.choice else structs.replace(decision, choice=choice)
 
-    def charge(self, decision: Decision, wire: Wire, caller: Caller) -> tuple[int, float | None]:
+    def charge(self, decision: Decision, request: RouteRequest) -> tuple[int, float | None]:
         """The most that the chosen model can take for this request: tokens, and USD (None if its price is unknown)."""
-        request, candidate = self._request(wire, caller), self._fleet.candidate(decision.choice.model)
+        candidate = self._fleet.candidate(decision.choice.model)
         return possible_tokens(request, candidate), possible_cost(request, candidate)
 
-    def ask(self, decision: Decision, wire: Wire, caller: Caller) -> Ask:
+    def ask(self, decision: Decision, request: RouteRequest) -> Ask:
         """What the route's planner wants asked, first of all, of models that the caller may use. Raises PlannerError."""
         route = self._routes.get(decision.route or "")
         if route is None:
             return Ask((decision.choice.model,))
-        wishes = wire.preferences
+        wishes = request.preferences
         left = Budget(wishes.max_cost_usd, None if wishes.max_latency_ms is None else wishes.max_latency_ms / 1000)
-        step = route.policy.planner.next(self._request(wire, caller), decision.choice.ranking, (), left)
+        step = route.policy.planner.next(request, decision.choice.ranking, (), left)
         if isinstance(step, Answer) or len(step) != 1 or not step[0].final:
             raise PlannerError(f"planner of route {route.name!r}: its first step must be one final ask")
-        if caller.models is None:
+        if request.allowed is None:
             return step[0]
-        return replace(step[0], models=tuple(name for name in step[0].models if caller.may_ask(name)))
+        return replace(step[0], models=tuple(name for name in step[0].models if name in request.allowed))
 
-    def remembered(self, decision: Decision, wire: Wire, prompts: bool) -> tuple[str | None, RouteRequest | None]:
-        """What is kept of the question itself: its text, if `prompts` are to be kept, and the request, if the route's policy learns."""
+    def text_of(self, decision: Decision, wire: Wire, prompts: bool) -> tuple[str | None, bool]:
+        """What was asked, if `prompts` are kept or the route's policy learns, and whether it learns."""
         route = self._routes.get(decision.route or "")
         learns = route is not None and bool(route.policy.learners)
         if not (prompts or learns):
-            return None, None
-        text = wire.prompt.text(DEFAULT_TEXT_CAP if route is None else route.text_cap)
-        request = replace(self._request(wire, ANYONE), text=text) if learns else None
-        return text if prompts else None, request
+            return None, False
+        return wire.prompt.text(DEFAULT_TEXT_CAP if route is None else route.text_cap), learns
 
     def _decision(self, route: str | None, choice: Choice, cache: str, request: RouteRequest) -> Decision:
         return Decision(self._new_id(), route, choice, cache, self._wall_clock(), request.prompt_tokens)
@@ -173,11 +183,9 @@ class Decider:
     def _session(self, route: Route, wire: Wire, caller: Caller, talk: Conversation | None) -> SessionKey | None:
         """Names the conversation: by the caller's own name for it, else by how it opened."""
         named = wire.preferences.session
-        if named is None and talk is None:
-            return None
-        opening = talk.opening if named is None and talk is not None else (named or "").encode()
-        whose = b"%d %s %b" % (named is None, route.name.encode(), opening)
-        return SessionKey(caller.id, hashlib.blake2b(whose, digest_size=16).hexdigest())
+        if named is not None:
+            return SessionKey(caller.id, route.name, named)
+        return None if talk is None else SessionKey(caller.id, route.name, talk.opening)
 
     def _stays_anyway(self, route: Route, request: RouteRequest, talk: Conversation | None, pinned: Choice) -> bool:
         """Whether nothing that the policy could say would move the conversation: then it need not be asked."""
@@ -221,6 +229,8 @@ class Decider:
 
     def _serving(self, choice: Choice, request: RouteRequest) -> Choice | None:
         """A remembered choice without the models that are down now or beyond the caller's budget; None if no model is left."""
+        if request.budget_usd is None and self._fleet[choice.model].pool.usable():
+            return choice
         rejected: dict[str, str] = {}
         for scored in choice.ranking:
             if not self._fleet[scored.name].pool.usable():
@@ -277,18 +287,6 @@ class Decider:
             return default_choice(route.policy, request, candidates, "deadline", self._clock)
         return future.result()
 
-    def _request(self, wire: Wire, caller: Caller, budget_usd: float | None = None) -> RouteRequest:
-        return RouteRequest(
-            endpoint=wire.endpoint,
-            prompt_tokens=self._fleet.estimate.tokens(wire.prompt.size),
-            max_tokens=wire.max_tokens,
-            n=wire.n,
-            needs=wire.needs,
-            preferences=wire.preferences,
-            allowed=caller.models,
-            budget_usd=caller.allowance.budget_usd if budget_usd is None else budget_usd,
-        )
-
     def _key(self, route: Route, wire: Wire, caller: Caller) -> ChoiceKey:
         """All that a policy may read of a request, and what it decides by. Sessions and deadlines change nothing of the choice."""
         text = b""
@@ -297,7 +295,7 @@ class Decider:
         p = wire.preferences
         wishes = (_sorted(p.models), _sorted(p.exclude), p.max_cost_usd, p.min_quality, p.cost_weight, _sorted(caller.models))
         read = (route.fingerprint, wire.endpoint, _sorted(wire.needs), wire.prompt.size, wire.max_tokens, wire.n, wishes, text)
-        return ChoiceKey(caller.id, hashlib.blake2b(msgspec.msgpack.encode(read), digest_size=16).hexdigest())
+        return ChoiceKey(caller.id, hashlib.blake2b(msgspec.msgpack.encode(read), digest_size=16).digest())
 
 
 _PASSING = {"unhealthy", "budget"}

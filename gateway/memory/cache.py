@@ -16,10 +16,10 @@ VERSION = 1
 
 
 class ChoiceKey(Struct, frozen=True, gc=False):
-    """Names a choice. `digest`: of all that was read for it, as hex digits."""
+    """Names a choice. `digest`: of all that was read for it."""
 
     tenant: str
-    digest: str
+    digest: bytes
 
 
 class KeptScored(Struct, frozen=True, gc=False, rename={"name": "model"}):
@@ -133,7 +133,7 @@ class Choices:
 
     def _name(self, key: ChoiceKey) -> str:
         assert self._store is not None
-        return self._store.key(key.tenant, "choice", key.digest)
+        return self._store.key(key.tenant, "choice", key.digest.hex())
 
     async def _fetch(self, key: ChoiceKey, models: Collection[str]) -> Choice | None:
         if self._store is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 
@@ -16,10 +17,11 @@ VERSION = 1
 
 
 class SessionKey(Struct, frozen=True, gc=False):
-    """Names a conversation of a tenant on a route. `digest`: of its name, or of how it opened, as hex digits."""
+    """Names a conversation of a tenant on a route. `name`: the tenant's own name for it (text), or a digest of how it opened (bytes)."""
 
     tenant: str
-    digest: str
+    route: str
+    name: str | bytes
 
 
 class _Kept(Struct, frozen=True):
@@ -70,7 +72,9 @@ class Sessions:
 
     def _name(self, key: SessionKey) -> str:
         assert self._store is not None
-        return self._store.key(key.tenant, "session", key.digest)
+        name = b"named " + key.name.encode() if isinstance(key.name, str) else b"opened " + key.name
+        digest = hashlib.blake2b(key.route.encode() + b" " + name, digest_size=16)
+        return self._store.key(key.tenant, "session", digest.hexdigest())
 
     async def _fetch(self, key: SessionKey) -> _Kept | None:
         if self._store is None:
