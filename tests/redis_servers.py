@@ -40,12 +40,12 @@ def binary(kind: str) -> str:
 class RedisServer:
     """A server. `options` are those of its command line ("--maxmemory", "1mb"). It keeps nothing on disk."""
 
-    def __init__(self, program: str, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(self, program: str, folder: Path, *options: str) -> None:
         self._program = program
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = port or free_port()
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -120,6 +120,11 @@ class RedisSentinel(RedisServer):
 
 class RedisCluster(RedisServer):
     """A Cluster of one node, which has all slots."""
+
+    def __init__(self, program: str, folder: Path, *options: str) -> None:
+        super().__init__(program, folder, *options)
+        while self.port > 55_535:  # the nodes talk to each other on a port that is 10,000 higher
+            self.port = free_port()
 
     @property
     def url(self) -> str:

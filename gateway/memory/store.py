@@ -169,18 +169,17 @@ class Store:
     async def _attempt(self, work: Callable[[T], Awaitable[Any]], what: T) -> Any:
         if self._breaker.state != "closed":
             raise StoreDown(self._reason)
-        started, placed = self._clock(), False
+        started = self._clock()
         try:
             async with asyncio.timeout(self._timeout):
                 if not self._places.take():
                     await self._places.wait()
-                placed = True
                 try:
                     return await work(what)
                 finally:
                     self._places.leave()
         except FAILURES as error:
-            raise self._judge(error, started, placed) from error
+            raise self._judge(error, started) from error
 
     async def _evaluate(self, entry: Entry) -> Any:
         try:
@@ -188,11 +187,11 @@ class Store:
         except NoScriptError:
             return await self._client.execute(entry.command(whole=True))
 
-    def _judge(self, error: BaseException, started: float, placed: bool = True) -> StoreDown:
+    def _judge(self, error: BaseException, started: float) -> StoreDown:
         """Counts a failure; the store is away from now on if it is the store's."""
         reason, is_state = judge(error)
         self._failed(reason)
-        if is_state and self.up and (reason != "timeout" or (placed and not self._was_held_up(started))):
+        if is_state and self.up and (reason != "timeout" or not self._was_held_up(started)):
             self._leave(reason)
         return StoreDown(reason)
 
@@ -235,22 +234,27 @@ class Store:
 
     async def _probe(self) -> None:
         """A small write, so that a full or read-only store stays away."""
-        if not self.up:
-            with contextlib.suppress(*FAILURES):
-                async with asyncio.timeout(self._timeout):
-                    await self._client.drop_idle()
+        started = self._clock()
         try:
             async with asyncio.timeout(self._timeout):
                 await self._client.execute(("SET", f"{self._prefix}:probe", "1", "PX", PROBE_MILLISECONDS))
         except FAILURES as error:
-            self._reason, _ = judge(error)
             if self.up:
-                self._leave(self._reason)
-            else:
+                self._judge(error, started)
+            elif self._breaker.state == "half_open":
+                self._reason, _ = judge(error)
                 self._breaker.failed()
+                await self._drop_idle()
             return
-        if not self.up:
+        # In state "open" a call failed after this probe had begun: what the probe says is old.
+        if self._breaker.state == "half_open":
             self._return()
+
+    async def _drop_idle(self) -> None:
+        """Connections from before the outage may lead nowhere, so the next probe gets a new one."""
+        with contextlib.suppress(*FAILURES):
+            async with asyncio.timeout(self._timeout):
+                await self._client.drop_idle()
 
     async def _send_writes(self) -> None:
         while True:

@@ -17,7 +17,7 @@ from gateway.memory.redis_failures import REASONS
 from gateway.memory.store import Script, Store, StoreDown
 from tests.gateways import until
 from tests.processes import free_port
-from tests.redis_servers import RedisServer, redis_cluster, redis_sentinel, redis_server, servers, slow_way
+from tests.redis_servers import redis_cluster, redis_sentinel, redis_server, servers, slow_way
 
 __all__ = ["servers"]  # a fixture: every test that asks for it runs against both kinds
 
@@ -74,8 +74,8 @@ async def fails_within_the_timeout(store: Store) -> None:
     assert time.perf_counter() - started < TIMEOUT * 2  # the event loop of a busy machine is not that exact
 
 
-async def goes_and_returns(store: Store, caplog: pytest.LogCaptureFixture, reason: str, port: int) -> None:
-    """After a fault: one failed call, then none that waits; and when `store` has come back, one log line each way."""
+async def it_goes_away(store: Store, caplog: pytest.LogCaptureFixture, reason: str, port: int) -> None:
+    """After a fault: one failed call within the timeout, then none that waits, and one log line."""
     await fails_within_the_timeout(store)
     assert not store.up
     await down_at_once(store)
@@ -166,7 +166,7 @@ async def test_killed_and_started_again(servers: str, caplog: pytest.LogCaptureF
         async with running(server.url) as store:
             await asyncio.gather(*(store.set(f"k{n}", b"1", 60) for n in range(20)))
             server.stop()
-            await goes_and_returns(store, caplog, "connection", server.port)
+            await it_goes_away(store, caplog, "connection", server.port)
             for number in range(300):
                 store.later("SET", f"queued{number}", number)
             store.run_later(ADD, ["n"], [7])
@@ -187,7 +187,7 @@ async def test_frozen_and_thawed(servers: str, caplog: pytest.LogCaptureFixture)
         async with running(server.url) as store:
             await store.set("k", b"1", 60)
             server.freeze()
-            await goes_and_returns(store, caplog, "timeout", server.port)
+            await it_goes_away(store, caplog, "timeout", server.port)
             await asyncio.sleep(0.5)
             assert not store.up
             server.thaw()
@@ -226,7 +226,7 @@ async def test_a_late_reply_goes_to_nobody(servers: str) -> None:
 
 async def test_cancelled_callers_give_their_places_back() -> None:
     with redis_server() as server:
-        async with running(server.url) as store:
+        async with running(server.url, timeout=1) as store:
             for _ in range(10):
                 tasks = [asyncio.create_task(store.get("k")) for _ in range(300)]
                 await asyncio.sleep(0)
@@ -234,14 +234,14 @@ async def test_cancelled_callers_give_their_places_back() -> None:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.gather(*(store.get("k") for _ in range(100)))
-            assert len(server.command("CLIENT", "LIST")) <= 70
+            assert server.command("CLIENT", "LIST").count(b"\n") <= 40
             assert store.up
 
 
 async def test_slower_than_the_timeout(servers: str, caplog: pytest.LogCaptureFixture) -> None:
     with redis_server(servers) as server:
         async with slow_way(server.port, 200) as port, running(f"redis://127.0.0.1:{port}") as store:
-            await goes_and_returns(store, caplog, "timeout", port)
+            await it_goes_away(store, caplog, "timeout", port)
             await asyncio.sleep(1)
             assert not store.up
             assert len(told(caplog)) == 1
@@ -255,7 +255,7 @@ async def test_read_only(servers: str, caplog: pytest.LogCaptureFixture) -> None
         async with running(server.url) as store:
             await store.set("k", b"1", 60)
             server.command("REPLICAOF", "127.0.0.1", free_port())
-            await goes_and_returns(store, caplog, "readonly", server.port)
+            await it_goes_away(store, caplog, "readonly", server.port)
             await asyncio.sleep(0.5)
             assert not store.up
             server.command("REPLICAOF", "NO", "ONE")
@@ -264,10 +264,11 @@ async def test_read_only(servers: str, caplog: pytest.LogCaptureFixture) -> None
 
 
 async def test_full(servers: str, caplog: pytest.LogCaptureFixture) -> None:
-    with redis_server(servers, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as server:
+    with redis_server(servers, "--maxmemory-policy", "noeviction") as server:
         async with running(server.url) as store:
             await store.set("k", b"1", 60)
-            fill(server)
+            server.command("SET", "big", b"x" * 8_000_000)
+            server.command("CONFIG", "SET", "maxmemory", "4mb")
             store.later("SET", "queued", 1)
             assert await until(lambda: not store.up)
             await down_at_once(store)
@@ -280,24 +281,14 @@ async def test_full(servers: str, caplog: pytest.LogCaptureFixture) -> None:
             assert server.command("GET", "queued") == b"1"
 
 
-def fill(server: RedisServer) -> None:
-    for number in range(1000):
-        try:
-            server.command("SET", f"fill{number}", b"x" * 100_000)
-        except Exception:
-            return
-    raise AssertionError("it never gets full")
-
-
 @pytest.mark.parametrize("url", ["redis://:{}@127.0.0.1:{}", "redis://me:{}@127.0.0.1:{}", "redis://127.0.0.1:{1}"])
 async def test_a_wrong_password(servers: str, url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with redis_server(servers, "--requirepass", "another") as server:
-        async with running(url.format(SECRET, server.port)) as store:
-            await goes_and_returns(store, caplog, "auth", server.port)
-            server.command("CONFIG", "SET", "requirepass", SECRET, password="another")
-            if "{1}" in url or "me:" in url:
-                return
+        async with running(url.format(SECRET, server.port), timeout=0.5) as store:
+            await it_goes_away(store, caplog, "auth", server.port)
+            server.command("CONFIG", "SET", "requirepass", SECRET if "@" in url else "", password="another")
+            server.command("ACL", "SETUSER", "me", "on", f">{SECRET}", "+@all", "~*", password=SECRET if "@" in url else None)
             assert await back(store)
             came_back(store, caplog, server.port)
     assert SECRET not in caplog.text
@@ -340,7 +331,7 @@ async def test_what_waits_is_sent_at_the_end() -> None:
             for number in range(100):
                 store.later("SET", f"k{number}", number)
         assert store.pending == 0
-        assert server.command("DBSIZE") == 101
+        assert server.command("GET", "k99") == b"99"
 
 
 async def test_a_loop_that_was_held_up_is_not_the_stores_fault() -> None:
