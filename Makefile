@@ -12,7 +12,7 @@ DEV := $(VENV)/.dev
 NOT_FAST := slow or clients or vllm or bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-vllm docs test check fast test-clients test-vllm bench bench-check lock format clean system-packages
+.PHONY: help demo demo-vllm docs test check fast test-clients test-vllm bench bench-check bench-state lock format clean system-packages
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,10 @@ docs: $(DEV) ## write docs/configuration.md from the configuration's models
 
 bench-check: $(DEV) system-packages ## is a cached decision at least 0.12 of nginx, and a stream 0.4?
 	$(BIN)/pytest -m bench -s tests/benchmarks
+
+bench-state: $(DEV) system-packages ## decisions in µs, and what requests feel of a frozen Redis
+	$(BIN)/python -m tests.benchmarks.decisions
+	$(BIN)/python -m tests.benchmarks.frozen_redis
 
 lock: ## resolve the lock files anew
 	$(PYTHON) scripts/lock.py

@@ -64,7 +64,9 @@ class ModelSection(Section):
     def _urls(cls, urls: list[str]) -> list[str]:
         for url in urls:
             parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+            if "@" in url or parts.query or parts.fragment:
+                raise ValueError("a URL like http://host:8000/v1 has no user, query or fragment; keys go to `api_key`")
+            if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError(f"{url!r} is not a URL like http://host:8000/v1")
         return urls
 
@@ -212,7 +214,7 @@ class TokensSection(Section):
     @classmethod
     def _url(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.fragment:
             raise ValueError("is not a URL like https://issuer/.well-known/jwks.json")
         return url
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -19,6 +18,7 @@ from backends.retry import Outcome
 from gateway.account.bookkeeper import Bookkeeper
 from gateway.account.records import Decision, Record
 from gateway.account.visit import Visit
+from gateway.api.errors import headers_of
 from gateway.errors import CLIENT_CLOSED, ClientGone, GatewayError
 from gateway.flow.client import Client, Receive, Send
 from gateway.flow.decide import Decider
@@ -258,11 +258,7 @@ async def send_error(client: Client, error: GatewayError, visit: Visit) -> None:
     if visit.record is not None:
         headers.append((b"x-router-decision-id", visit.record.decision.id.encode()))
         headers.append((b"x-router-attempts", b"%d" % len(visit.record.attempts)))
-    if error.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))))
-    if error.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    headers += error.headers
+    headers += headers_of(error)
     await client.head(error.status, headers)
     await client.write(body, more=False)
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from backends.api import Header
 from gateway.errors import GatewayError
 
 
 def answer(error: GatewayError) -> Response:
     """The response for an error."""
-    headers = {} if error.retry_after is None else {"retry-after": str(max(1, round(error.retry_after)))}
+    headers = {name.decode(): value.decode() for name, value in headers_of(error)}
     return Response(error.body(), error.status, headers, "application/json")
+
+
+def headers_of(error: GatewayError) -> list[Header]:
+    """What goes with an error besides its body: when to come back, how to show a key, what is left of an allowance."""
+    headers: list[Header] = [*error.headers]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
 
 
 def install(app: FastAPI) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from gateway.account.feedback import Feedback
 from gateway.account.records import LEARNED, Record
 from gateway.account.visit import Visit
 from gateway.api.callers import Identify
 from gateway.api.completions import asks_for_fresh, read_wire
-from gateway.errors import GatewayError
+from gateway.errors import Code, GatewayError
 from gateway.flow.decide import Decider
 from gateway.guard.bodies import read_body
 from gateway.guard.callers import Caller
@@ -63,12 +63,26 @@ def router(
             raise GatewayError("decision_not_found", "there is no such decision, or it is no longer kept", param="decision_id")
         return {name: value for name, value in document.items() if name != LEARNED}
 
-    async def give_feedback(body: FeedbackBody, caller: Caller = Depends(identify)) -> dict[str, Any]:
-        await feedback.give(caller, body.decision_id, body.score, body.comment)
-        return {"object": "feedback", "decision_id": body.decision_id, "score": body.score}
+    async def give_feedback(request: Request) -> dict[str, Any]:
+        caller = await identify(request)
+        given = _read_feedback(await read_body(request.receive, dict(request.scope["headers"]), max_body_bytes))
+        await feedback.give(caller, given.decision_id, given.score, given.comment)
+        return {"object": "feedback", "decision_id": given.decision_id, "score": given.score}
 
     summary = "The decision that a chat completion would get; nothing is forwarded"
     api.add_api_route("/v1/route", route, methods=["POST"], summary=summary, include_in_schema=False)
     api.add_api_route("/v1/decisions/{decision_id}", retrieve_decision, methods=["GET"], summary="A decision and what came of it")
-    api.add_api_route("/v1/feedback", give_feedback, methods=["POST"], summary="How good an answer was; told to routers that learn")
+    summary = "How good an answer was; told to routers that learn"
+    body = {"requestBody": {"required": True, "content": {"application/json": {"schema": FeedbackBody.model_json_schema()}}}}
+    api.add_api_route("/v1/feedback", give_feedback, methods=["POST"], summary=summary, openapi_extra=body)
     return api
+
+
+def _read_feedback(body: bytes) -> FeedbackBody:
+    try:
+        return FeedbackBody.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        param = ".".join(str(part) for part in first["loc"]) or None
+        code: Code = {"json_invalid": "invalid_json", "missing": "missing_field"}.get(first["type"], "invalid_value")  # type: ignore[assignment]
+        raise GatewayError(code, f"'{param or 'the body'}': {first['msg']}", param=param) from None

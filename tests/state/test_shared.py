@@ -188,7 +188,7 @@ async def test_decisions_and_feedback_reach_every_gateway() -> None:
         ({"decision_id": "x", "score": 1.5}, 400, "invalid_value"),
         ({"decision_id": "x", "score": "good"}, 400, "invalid_value"),
         ({"decision_id": "x", "score": 1, "more": 1}, 400, "invalid_value"),
-        ({"score": 1}, 400, "invalid_value"),
+        ({"score": 1}, 400, "missing_field"),
     ],
 )
 async def test_feedback_that_makes_no_sense(body: dict[str, Any], status: int, code: str) -> None:
