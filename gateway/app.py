@@ -183,7 +183,7 @@ def _memory(config: Config, metrics: Metrics, ids: Callable[[], str]) -> Memory:
     if config.redis is not None:
         url, timeout, failures = config.redis.url.get_secret_value(), config.redis.timeout_ms / 1000, metrics.redis_failures
         store = Store(url, timeout=timeout, prefix=config.redis.prefix, failed=lambda reason: metrics.count(failures, reason))
-        metrics.watch_redis(lambda: store.up)
+        metrics.watch_redis(lambda: store.up, lambda: store.changes)
         metrics.watch(metrics.sizes.labels("redis_writes"), lambda: store.pending)
         metrics.watch(metrics.dropped.labels("redis_writes"), lambda: store.dropped)
     cache = ChoiceCache(config.cache.size, config.cache.ttl_seconds, time.monotonic)
@@ -209,6 +209,9 @@ def _guard(config: Config, keys: KeysFile | None, store: Store | None, metrics: 
         settings = TokenSettings(**{**section.model_dump(), "algorithms": algorithms})
         tokens = TokenVerifier(settings)
         metrics.watch(metrics.sizes.labels("verified_tokens"), lambda: len(tokens))
+        metrics.watch(metrics.failures.labels("jwks"), lambda: tokens.keys.failures)
+    if keys is not None:
+        metrics.watch(metrics.failures.labels("keys_file"), lambda: keys.failures)
     buckets = Buckets(config.limits.expected_replicas * workers(), time.monotonic, time.time)
     metrics.watch(metrics.sizes.labels("allowances"), lambda: len(buckets))
     limits = Limits(
@@ -234,6 +237,7 @@ def _ledger(config: Config, store: Store | None, metrics: Metrics) -> Ledger:
     ledger = Ledger(None if section.path is None else LedgerFile(Path(section.path), section.max_bytes, section.keep), publish)
     metrics.watch(metrics.sizes.labels("ledger"), lambda: len(ledger))
     metrics.watch(metrics.dropped.labels("ledger"), lambda: ledger.dropped)
+    metrics.watch(metrics.failures.labels("ledger"), lambda: ledger.failures)
     return ledger
 
 

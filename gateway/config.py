@@ -191,7 +191,7 @@ class LimitsSection(Section):
 class LedgerSection(Section):
     """One record of each request, for sums and for learning."""
 
-    path: str | None = Field(None, min_length=1, description="a JSONL file; default: none is written")
+    path: str | None = Field(None, min_length=1, description="a JSONL file, from the working directory; default: none is written")
     max_bytes: int = Field(104_857_600, ge=4096, description="the file is rotated beyond this size")
     keep: int = Field(10, ge=1, le=1000, description="rotated files kept")
     redis: bool = Field(False, description="also to a stream in Redis")
@@ -222,7 +222,9 @@ class TokensSection(Section):
 class AuthSection(Section):
     """Who may call. Without it every caller is let in."""
 
-    keys: str | None = Field(None, min_length=1, description="the keys file, see `pointsman keys new`; a change is noticed within a second")
+    keys: str | None = Field(
+        None, min_length=1, description="the keys file, beside this file unless its path is absolute; a change is noticed within a second"
+    )
     jwt: TokensSection | None = Field(None, description="tokens of an identity provider")
 
 

@@ -133,16 +133,21 @@ class Metrics:
         self.dropped = Gauge(
             "pointsman_dropped", "entries that bounded queues have dropped", ["queue"], registry=self.registry, multiprocess_mode="sum"
         )
+        self.failures = Gauge(
+            "pointsman_failures", "readings and writings that failed so far", ["of"], registry=self.registry, multiprocess_mode="max"
+        )
         self.sizes = Gauge("pointsman_size", "entries in bounded stores", ["store"], registry=self.registry, multiprocess_mode="sum")
 
     def watch(self, gauge: Gauge, value: Callable[[], float]) -> None:
         """Sets the gauge whenever `refresh` is called."""
         self._watched.append((gauge, value))
 
-    def watch_redis(self, up: Callable[[], bool]) -> None:
-        """Only called where there is a Redis: without one the metric is absent."""
+    def watch_redis(self, up: Callable[[], bool], changes: Callable[[], int]) -> None:
+        """Only called where there is a Redis: without one the metrics are absent. `changes`: how often `up` has changed."""
         gauge = Gauge("pointsman_redis_up", "1 if Redis can be used", registry=self.registry, multiprocess_mode="min")
         self.watch(gauge, lambda: float(up()))
+        help_text = "how often Redis went away or came back"
+        self.watch(Gauge("pointsman_redis_changes", help_text, registry=self.registry, multiprocess_mode="max"), changes)
 
     def refresh(self) -> None:
         """Brings the gauges that are watched up to date: now and then, so that other workers' scrapes see them too."""
@@ -177,7 +182,8 @@ class Metrics:
     def request_refused(self, endpoint: str, code: str, status: int, seconds: float) -> None:
         """Counts a request that ended before there was a decision."""
         self.count(self.requests, endpoint, NO_ROUTE, OTHER, str(status))
-        self.count(self.rejections, code)
+        if status >= 400:
+            self.count(self.rejections, code)
         self.request_duration.labels(endpoint, NO_ROUTE, OTHER).observe(seconds)
 
     def _count_bill(self, record: Record, bound: _Bound) -> None:

@@ -12,13 +12,12 @@ from routers.api import Endpoint
 
 
 class _Message(Struct):
-    role: Raw = Raw(b"null")
+    role: Any = None
     content: Raw = Raw(b"null")
 
 
 _MESSAGES = msgspec.json.Decoder(list[_Message])
-_USER = b'"user"'
-_STANDING = (b'"system"', b'"developer"')
+_STANDING = ("system", "developer")
 
 
 class Conversation(Struct, frozen=True, gc=False):
@@ -63,19 +62,20 @@ class Prompt:
         if self._endpoint != "chat":
             return None
         messages = self._decoded()
-        roles = [bytes(message.role) for message in messages]
-        if _USER not in roles:
+        roles = [message.role for message in messages]
+        if "user" not in roles:
             return None
-        first, newest, last = roles.index(_USER), len(roles) - 1 - roles[::-1].index(_USER), len(roles) - 1
-        standing = [place for place in range(newest) if roles[place] in _STANDING]
+        first = roles.index("user")
+        newest = first if roles.count("user") == 1 else len(roles) - 1 - roles[::-1].index("user")
         opening = [bytes(self._tools or b"")]
-        opening += [_text_bytes(messages[place].content) for place in (*(p for p in standing if p < first), first)]
-        before = sum(len(memoryview(message.content)) for message in messages[:newest]) if newest else 0
+        opening += [_text_bytes(message.content) for message in messages[:first] if message.role in _STANDING]
+        opening.append(_text_bytes(messages[first].content))
+        before = messages[:newest]
         return Conversation(
             opening=hashlib.blake2b(b"\0".join(opening), digest_size=16).digest(),
-            begins=newest == last and len(standing) == newest,
-            continues=newest < last,
-            prefix_bytes=before + len(opening[0]),
+            begins=newest == first == len(opening) - 2 == len(roles) - 1,
+            continues=newest < len(roles) - 1,
+            prefix_bytes=sum([len(memoryview(message.content)) for message in before]) + len(opening[0]),
         )
 
     def _decoded(self) -> list[_Message]:
@@ -86,7 +86,7 @@ class Prompt:
     def _newest_turn(self) -> str:
         messages = self._decoded()
         for message in reversed(messages):
-            if bytes(message.role) == _USER:
+            if message.role == "user":
                 return _plain(msgspec.json.decode(message.content))
         return _plain(msgspec.json.decode(messages[-1].content))
 

@@ -212,6 +212,10 @@ class Decider:
         if fresh or not route.policy.cacheable:
             return await self._choose(route, wire, request), "bypass"
         key = self._key(route, wire, caller)
+        choice = self._choices.here(key)
+        if choice is not None:
+            serving = self._serving(choice, request)
+            return (await self._choose(route, wire, request), "miss") if serving is None else (serving, "hit")
 
         async def choose() -> Choice:
             choice = await self._choose(route, wire, request)
@@ -219,13 +223,9 @@ class Decider:
                 self._choices.keep(key, choice)
             return choice
 
-        choice, found = self._choices.here(key), True
-        if choice is None:
-            choice, found = await self._choices.find(key, route.models, choose)
+        choice, found = await self._choices.find(key, route.models, choose)
         serving = self._serving(choice, request) if found else choice
-        if serving is None:
-            return await self._choose(route, wire, request), "miss"
-        return serving, "hit" if found else "miss"
+        return (await self._choose(route, wire, request), "miss") if serving is None else (serving, "hit" if found else "miss")
 
     def _serving(self, choice: Choice, request: RouteRequest) -> Choice | None:
         """A remembered choice without the models that are down now or beyond the caller's budget; None if no model is left."""

@@ -122,6 +122,8 @@ class Limits:
             return
         budget = caller.allowance.budget_usd is not None
         tpm = -1 if grant.local or caller.allowance.tpm is None else caller.allowance.tpm
+        if tpm < 0 and not budget:
+            return
         kept = _KEPT_SECONDS[caller.allowance.window]
         tagged = self._store.tagged
         keys = [

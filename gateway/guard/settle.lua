@@ -3,7 +3,7 @@
 -- ARGV  tpm, tokens reserved, tokens used, has a budget (0 or 1), amount held, cost, id, seconds that the budget is kept
 --       tpm is -1 where there is none. Money is in pico-USD.
 local MINUTE = 60000000
-if not redis.call('SET', KEYS[4], '1', 'NX', 'EX', 86400) then return 0 end
+if not redis.call('SET', KEYS[4], '1', 'NX', 'EX', 7200) then return 0 end
 
 local tpm = tonumber(ARGV[1])
 local full_at = tpm > 0 and redis.call('GET', KEYS[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha1
 
 MAX_WAITING = 10_000
@@ -22,11 +22,11 @@ class Script:
 
     name: str
     text: str
+    sha: str = field(init=False)
+    """What EVALSHA takes."""
 
-    @property
-    def sha(self) -> str:
-        """What EVALSHA takes."""
-        return sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", sha1(self.text.encode(), usedforsecurity=False).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
