@@ -9,6 +9,7 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     ClusterError,
+    InvalidResponse,
     MaxConnectionsError,
     NoPermissionError,
     OutOfMemoryError,
@@ -49,7 +50,7 @@ _CLASSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Reason], ..
     ((AuthenticationError, AuthorizationError, NoPermissionError), "auth"),
     (BusyLoadingError, "loading"),
     ((LostConnection, OSError, EOFError, RuntimeError), "connection"),
-    (ClusterError, "other"),
+    ((ClusterError, InvalidResponse), "other"),
 )
 
 
