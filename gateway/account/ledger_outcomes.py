@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from gateway.account.ledger import NO_ROUTE, Entry, FeedbackEntry, RequestEntry
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
 Split = Literal["train", "validation", "test"]
 
@@ -136,7 +136,7 @@ def write(rows: Sequence[OutcomeRow], path: Path) -> None:
 
     Raises OSError; ImportError without pyarrow.
     """
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq
 
     found = table(rows)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

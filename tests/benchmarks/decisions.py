@@ -45,14 +45,13 @@ def gateway(redis_url: str) -> Gateway:
     return build(config, build_routes(config, Registry()))
 
 
-async def timed(call: Callable[[], Awaitable[Any]], before: Callable[[], None] | None = None) -> dict[str, float]:
-    """p50 and p99 of a call, in µs."""
+async def timed(call: Callable[[Wire], Awaitable[Any]], before: Callable[[], Wire]) -> dict[str, float]:
+    """p50 and p99 of a call, in µs. `before` reads the request, a new one each time as a wire remembers what was read of it; not timed."""
     found = []
     for _ in range(CALLS):
-        if before is not None:
-            before()
+        asked = before()
         started = time.perf_counter()
-        await call()
+        await call(asked)
         found.append((time.perf_counter() - started) * 1e6)
     return {"p50": statistics.median(found), "p99": statistics.quantiles(found, n=100)[98]}
 
@@ -68,23 +67,28 @@ async def measure(redis_url: str) -> dict[str, dict[str, float]]:
     store = built.memory.store
     assert store is not None
     background = asyncio.create_task(store.run())
-    first, second = wire(QUESTION), wire(QUESTION, ANSWER, QUESTION)
-    await decide(built, first, "miss")
+    await decide(built, wire(QUESTION), "miss")
     assert await until(lambda: store.pending == 0)
-    entries = built.memory.choices._local._entries  # emptied, so that only Redis knows
 
-    async def anew() -> None:
-        await built.decider.decide(built.decider.request(first, ANYONE), first, ANYONE, fresh=True)
+    def first() -> Wire:
+        return wire(QUESTION)
 
-    async def reserve() -> None:
+    def forgotten() -> Wire:
+        built.memory.choices._local._entries.clear()  # so that only Redis knows
+        return wire(QUESTION)
+
+    async def anew(asked: Wire) -> None:
+        await built.decider.decide(built.decider.request(asked, ANYONE), asked, ANYONE, fresh=True)
+
+    async def reserve(_: Wire) -> None:
         built.guard.limits.release(await built.guard.limits.reserve(LIMITED, 200, 0.001))
 
     figures = {
-        "remembered here": await timed(lambda: decide(built, first, "hit")),
-        "remembered by Redis": await timed(lambda: decide(built, first, "hit"), entries.clear),
-        "pinned (conversation in Redis)": await timed(lambda: decide(built, second, "pin")),
-        "taken anew (scorer cost)": await timed(anew),
-        "requests, tokens and budget reserved in Redis": await timed(reserve),
+        "remembered here": await timed(lambda asked: decide(built, asked, "hit"), first),
+        "remembered by Redis": await timed(lambda asked: decide(built, asked, "hit"), forgotten),
+        "pinned (conversation in Redis)": await timed(lambda asked: decide(built, asked, "pin"), lambda: wire(QUESTION, ANSWER, QUESTION)),
+        "taken anew (scorer cost)": await timed(anew, first),
+        "requests, tokens and budget reserved in Redis": await timed(reserve, first),
     }
     background.cancel()
     await asyncio.gather(background, return_exceptions=True)

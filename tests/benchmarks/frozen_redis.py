@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,36 +26,45 @@ from tests.redis_servers import RedisServer, redis_server
 from tests.state.callers import Keys
 
 RATE = 150
+CONNECTIONS = 16
 HEALTHY, FROZEN, THAWED = 4, 5, 6
+AFTER = 0.05
+"""Seconds into the first frozen second when Redis freezes: no request that it meets then belongs to the second before."""
 BIN = str(Path(sys.executable).parent / "pointsman")
 
 
 class Load:
-    """Sends RATE requests a second, half of them with prompts that were never asked. Latencies in ms by the second of their start."""
+    """Sends RATE requests a second, half of them with prompts that were never asked. Latencies in ms by the second in which a request
+    was due, and from that moment; errors by the same seconds. `late`: ms by which the generator itself was late, part of the latency.
+    """
 
     def __init__(self, client: httpx.AsyncClient, key: dict[str, str]) -> None:
         self._client = client
         self._key = key
         self.latencies: dict[int, list[float]] = {}
-        self.errors = 0
+        self.errors: dict[int, int] = {}
+        self.late: list[float] = []
 
     async def run(self, seconds: int) -> None:
         started = time.perf_counter()
         tasks = []
         for number in range(seconds * RATE):
-            await asyncio.sleep(max(0.0, started + number / RATE - time.perf_counter()))
-            tasks.append(asyncio.create_task(self._send(number, int(time.perf_counter() - started))))
+            due = started + number / RATE
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            tasks.append(asyncio.create_task(self._send(number, due)))
         await asyncio.gather(*tasks)
 
-    async def _send(self, number: int, second: int) -> None:
+    async def _send(self, number: int, due: float) -> None:
         body = chat(content=f"question {number if number % 2 else 0}", max_tokens=20)
-        sent = time.perf_counter()
+        second = number // RATE
+        self.late.append((time.perf_counter() - due) * 1000)
         try:
             answer = await self._client.post("/v1/chat/completions", json=body, headers=self._key)
-            self.errors += answer.status_code != 200
+            failed = answer.status_code != 200
         except httpx.HTTPError:
-            self.errors += 1
-        self.latencies.setdefault(second, []).append((time.perf_counter() - sent) * 1000)
+            failed = True
+        self.latencies.setdefault(second, []).append((time.perf_counter() - due) * 1000)
+        self.errors[second] = self.errors.get(second, 0) + failed
 
 
 async def run(server: RedisServer | None, folder: Path) -> dict[str, Any]:
@@ -76,7 +86,7 @@ async def run(server: RedisServer | None, folder: Path) -> dict[str, Any]:
         config.write_text(json.dumps(whole))
         started = stack.enter_context(process([BIN, "serve", "--config", str(config), "--port", str(port)], log))
         wait_until_ready(f"http://127.0.0.1:{port}/readyz", started, log)
-        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, limits=limits) as client:
             await Load(client, key).run(1)
             load = Load(client, key)
@@ -85,12 +95,12 @@ async def run(server: RedisServer | None, folder: Path) -> dict[str, Any]:
             await working
         lines = log.read_text().splitlines()
         said = [sum("is away" in line for line in lines), sum("is back" in line for line in lines)]
-    return {"seconds": load.latencies, "errors": load.errors, "back_after": back, "said": said}
+    return {"seconds": load.latencies, "errors": load.errors, "late": load.late, "back_after": back, "said": said}
 
 
 async def _freeze(server: RedisServer, client: httpx.AsyncClient) -> float:
     """Freezes and thaws; returns how many seconds after the thaw the gateway uses Redis again."""
-    await asyncio.sleep(HEALTHY)
+    await asyncio.sleep(HEALTHY + AFTER)
     server.freeze()
     await asyncio.sleep(FROZEN)
     server.thaw()
@@ -118,33 +128,45 @@ def summary(with_redis: dict[str, Any], without: dict[str, Any]) -> dict[str, An
         "first_frozen_second_worst_ms": max(seconds[HEALTHY]),
         "later_frozen_p50_ms": statistics.median(later),
         "later_frozen_p99_ms": p99(later),
+        "later_frozen_p99_by_second_ms": [round(p99(seconds[s]), 2) for s in range(HEALTHY + 1, HEALTHY + FROZEN)],
         "without_redis_p50_ms": statistics.median([x for found in plain.values() for x in found]),
         "without_redis_p99_ms": p99([x for found in plain.values() for x in found]),
         "back_after_s": with_redis["back_after"],
         "log_lines": with_redis["said"],
-        "errors": with_redis["errors"] + without["errors"],
+        "errors": sum(with_redis["errors"].values()) + sum(without["errors"].values()),
+        "generator_late_p99_ms": p99(with_redis["late"]),
     }
 
 
-def measure() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The summary, and the run with Redis."""
+def measure() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The summary, the run with Redis, and the one without."""
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other, redis_server() as server:
         with_redis = uvloop.run(run(server, Path(one)))
         without = uvloop.run(run(None, Path(other)))
-    return summary(with_redis, without), with_redis
+    return summary(with_redis, without), with_redis, without
+
+
+def table(found: dict[str, Any], name: Callable[[int], str]) -> None:
+    for second, latencies in sorted(found["seconds"].items()):
+        p50 = statistics.median(latencies)
+        figures = f"n {len(latencies):4d}   errors {found['errors'][second]}   p50 {p50:7.2f} ms   p99 {p99(latencies):7.2f} ms"
+        print(f"{second:3d} s  {name(second):13} {figures}")
+
+
+def state(second: int) -> str:
+    return "healthy" if second < HEALTHY else "frozen" if second < HEALTHY + FROZEN else "thawed"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a frozen Redis costs requests.")
     parser.add_argument("--json", action="store_true")
     as_json = parser.parse_args().json
-    found, with_redis = measure()
+    found, with_redis, without = measure()
     if as_json:
         print(json.dumps(found))
         return
-    for second, latencies in sorted(with_redis["seconds"].items()):
-        state = "healthy" if second < HEALTHY else "frozen" if second < HEALTHY + FROZEN else "thawed"
-        print(f"{second:3d} s  {state:8} n {len(latencies):4d}   p50 {statistics.median(latencies):7.2f} ms   p99 {p99(latencies):7.2f} ms")
+    table(with_redis, state)
+    table(without, lambda _: "without Redis")
     for name, value in found.items():
         print(f"{name:36} {value if not isinstance(value, float) else round(value, 2)}")
 

@@ -10,7 +10,7 @@ from tests.benchmarks.frozen_redis import measure
 @pytest.mark.bench
 @pytest.mark.timeout(180)
 def test_a_frozen_redis_costs_one_timeout_once() -> None:
-    found, _ = measure()
+    found, _, _ = measure()
     print(found)
     assert found["errors"] == 0
     assert found["first_frozen_second_added_p99_ms"] < 60

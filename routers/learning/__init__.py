@@ -1,0 +1,1 @@
+"""Outcomes of models, and what is learned from them."""
