@@ -9,12 +9,14 @@ import typer
 from gateway import __version__
 from gateway.cli.check import check
 from gateway.cli.demo import demo
+from gateway.cli.evaluate import evaluate
 from gateway.cli.explain import explain
 from gateway.cli.fake_vllm import fake_vllm
 from gateway.cli.keys import keys
 from gateway.cli.ledger import ledger
 from gateway.cli.plugins import plugins
 from gateway.cli.serve import serve
+from gateway.cli.train import train
 
 app = typer.Typer(
     name="pointsman",
@@ -23,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, demo, check, explain, plugins):
+for command in (serve, demo, check, explain, train, evaluate, plugins):
     app.command()(command)
 app.command("fake-vllm")(fake_vllm)
 app.add_typer(keys, name="keys")

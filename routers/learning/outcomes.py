@@ -70,6 +70,10 @@ class Outcomes:
         known = ~(np.isnan(self.scores) | np.isnan(self.costs)).any(axis=1)
         return self._taken(np.flatnonzero(known).tolist(), range(len(self.models)), self.models)
 
+    def rows(self, places: Sequence[int]) -> Outcomes:
+        """The questions at these places."""
+        return self._taken(places, range(len(self.models)), self.models)
+
     def split(self, name: str) -> Outcomes:
         """The questions of one split."""
         rows = [row for row, split in enumerate(self.splits) if split == name]

@@ -114,6 +114,16 @@ class Knn:
         self.encoder = _encoder(loaded)
         self.artifact_hash = loaded.hash
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models whose outcomes it knows."""
+        return self._neighbours.models
+
+    def expect(self, vectors: Embeddings, models: Sequence[str]) -> NDArray[np.float64]:
+        """Expected outcomes (n, m) of these models on prompts with these vectors (n, d), as `score` gives them."""
+        columns = [self.models.index(name) for name in models]
+        return np.stack([self._neighbours.expect(vector, self._k, self._shrink)[columns] for vector in vectors]).astype(np.float64)
+
     def score(self, request: RouteRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
         if request.embedding is None:
             return {}

@@ -1,0 +1,108 @@
+"""`pointsman evaluate`"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.loading import WRONG_INPUT
+
+if TYPE_CHECKING:
+    from routers.learning.evaluate import Judged, Pool
+    from routers.learning.outcomes import Outcomes
+
+
+def evaluate(
+    outcomes: Annotated[Path, typer.Option(help="an outcomes table (Parquet)")],
+    artifact: Annotated[list[Path] | None, typer.Option(help="folder of a trained router; may be repeated")] = None,
+    models: Annotated[str | None, typer.Option(help="the models to choose among, with commas between; default: all of the table")] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    vectors: Annotated[Path | None, typer.Option(help="a file that keeps the prompts' vectors for the next time")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+) -> None:
+    """Judge routers on questions with known outcomes, against the single models, coin tosses and the oracle, with 95 % intervals."""
+    from gateway.cli.learning import load_outcomes
+
+    table = load_outcomes(outcomes, models)
+    from routers.artifacts import BadArtifact
+    from routers.learning.evaluate import Pool
+    from routers.learning.evaluate import evaluate as judge
+
+    try:
+        pool = Pool.of(table, split)
+        validation = None if split == "validation" else _validation(table)
+        judged = {folder.name: _judge(folder, table, pool, validation, vectors) for folder in artifact or []}
+    except (ValueError, BadArtifact) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(WRONG_INPUT) from None
+    found = judge(pool, judged, validation)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        _print(found)
+
+
+def _validation(table: Outcomes) -> Pool | None:
+    from routers.learning.evaluate import Pool
+
+    try:
+        return Pool.of(table, "validation")
+    except ValueError:
+        return None
+
+
+def _judge(folder: Path, table: Outcomes, pool: Pool, validation: Pool | None, vectors: Path | None) -> Judged:
+    """The artifact's expected scores, as it would give them when it serves. Raises ValueError, BadArtifact."""
+    from gateway.cli.learning import encode
+    from routers.learning.evaluate import Judged
+    from routers.scorers.knn import Knn
+
+    scorer = Knn(folder)
+    missing = [name for name in pool.models if name not in scorer.models]
+    if missing:
+        raise ValueError(f"{folder}: knows nothing of {', '.join(missing)}; it was trained on {', '.join(scorer.models)}")
+    asked = [*pool.rows.tolist(), *([] if validation is None else validation.rows.tolist())]
+    found = scorer.expect(encode([table.prompts[row] for row in asked], scorer.encoder, vectors), pool.models)
+    return Judged(found[: len(pool.rows)], None if validation is None else found[len(pool.rows) :])
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    singles = Table("always", "accuracy", "USD a question")
+    for model in found["models"]:
+        best = "  (best single)" if model["model"] == found["best_single"]["model"] else ""
+        singles.add_row(model["model"] + best, f"{model['accuracy']:.4f}", f"{model['mean_cost_usd']:.7f}")
+    for name in ("random_mix", "oracle"):
+        singles.add_row(name.replace("_", " "), f"{found[name]['accuracy']:.4f}", f"{found[name]['mean_cost_usd']:.7f}")
+    console.print(singles)
+    table = Table("router", "AIQ (95 %)", "gain over zero-router (95 %)", "max accuracy (95 %)", "cost-match", "gap closed")
+    zero = found["zero_router"]
+    table.add_row("zero-router", _with(zero["aiq"], zero["aiq_95"]), "", "", "", "")
+    for name, router in found["routers"].items():
+        table.add_row(
+            name,
+            _with(router["aiq"], router["aiq_95"]),
+            _with(router["aiq_gain_over_zero"], router["aiq_gain_over_zero_95"]),
+            _with(router["acc_max"], router["acc_max_95"]),
+            _share(router["cost_match"]),
+            _share(router["gap_closed"]),
+        )
+    console.print(table)
+    console.print(
+        f"{found['queries']} questions; costs from {found['cost_axis_usd'][0]:.3g} to {found['cost_axis_usd'][1]:.3g} USD a question"
+    )
+
+
+def _with(value: float, interval: list[float]) -> str:
+    return f"{value:.4f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
