@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, TextIO
+from typing import TextIO
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -21,7 +20,6 @@ from starlette.types import Receive, Scope, Send
 from backends.api import Header, Timeouts, Transport
 from backends.breaker import Breaker
 from backends.deadlines import Deadlines
-from backends.health import HealthChecker
 from backends.http1 import Http1Transport
 from backends.pool import Backend, Pool
 from backends.retry import RetryBudget
@@ -44,6 +42,7 @@ from gateway.guard.buckets import Buckets
 from gateway.guard.keys import KeysFile
 from gateway.guard.limits import Limits
 from gateway.guard.tokens import TokenSettings, TokenVerifier
+from gateway.lifecycle import running
 from gateway.memory.cache import ChoiceCache, Choices
 from gateway.memory.decisions import Decisions
 from gateway.memory.idempotency import Repeats
@@ -52,7 +51,6 @@ from gateway.memory.store import Store
 from routers.api import Endpoint, Model, Price
 
 PATHS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
-LAG_SECONDS = 0.25
 THINKING_THREADS = 4
 
 
@@ -293,56 +291,6 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.include_router(health.router(gateway.fleet, routes, gateway.metrics))
     openapi.install(app, [*routes, *(model.name for model in config.models)])
     return app
-
-
-@contextlib.asynccontextmanager
-async def running(gateway: Gateway) -> AsyncIterator[None]:
-    """Does what goes on beside the requests; at the end closes every connection."""
-    settings = gateway.config.health
-    checkers = [
-        HealthChecker(backend, interval=settings.interval_seconds, timeout=settings.timeout_seconds, rng=Random())
-        for served in gateway.fleet
-        for backend in served.pool.backends
-    ]
-    tasks = [asyncio.create_task(work) for work in (*(checker.run() for checker in checkers), *_background(gateway))]
-    try:
-        yield
-    finally:
-        await gateway.ledger.aclose()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for served in gateway.fleet:
-            for backend in served.pool.backends:
-                await backend.transport.aclose()
-        if gateway.memory.store is not None:
-            await gateway.memory.store.aclose()
-        if gateway.guard.tokens is not None:
-            await gateway.guard.tokens.close()
-        gateway.threads.shutdown(wait=False, cancel_futures=True)
-        gateway.journal.flush()
-
-
-def _background(gateway: Gateway) -> Iterator[Coroutine[Any, Any, None]]:
-    """What goes on beside the requests."""
-    yield _measure(gateway.metrics)
-    yield gateway.ledger.run()
-    yield gateway.feedback.run()
-    if gateway.memory.store is not None:
-        yield gateway.memory.store.run()
-    if gateway.guard.keys is not None:
-        yield gateway.guard.keys.watch()
-    if gateway.guard.tokens is not None:
-        yield gateway.guard.tokens.run()
-
-
-async def _measure(metrics: Metrics) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        due = loop.time() + LAG_SECONDS
-        await asyncio.sleep(LAG_SECONDS)
-        metrics.event_loop_lag.set(max(0.0, loop.time() - due))
-        metrics.refresh()
 
 
 def _proxy(gateway: Gateway, endpoint: Endpoint) -> Completions:

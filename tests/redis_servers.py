@@ -21,7 +21,7 @@ import redis
 from tests.processes import free_port
 
 S = TypeVar("S", bound="RedisServer")
-KINDS = ("redis", "valkey")
+KINDS = ("redis", pytest.param("valkey", marks=pytest.mark.slow))
 MASTER = "mymaster"  # the service that the Sentinel of `redis_sentinel` names
 
 
