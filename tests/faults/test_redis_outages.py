@@ -24,7 +24,7 @@ async def gateway(url: str, folder: Path) -> AsyncIterator[tuple[Running, dict[s
     """A gateway that uses Redis for everything: keys with limits, cache, sessions, ledger."""
     keys = Keys(folder)
     key = keys.add(rpm=10_000, tpm=10_000_000, budget_usd=100)
-    more: dict[str, Any] = {"auth": keys.auth, "redis": {"url": url}, "ledger": {"redis": True}}
+    more: dict[str, Any] = {"auth": keys.auth, "redis": {"url": url, "timeout_ms": 250}, "ledger": {"redis": True}}
     async with pair(**more) as running:
         yield running, key
 

@@ -178,7 +178,7 @@ async def test_while_redis_is_away_each_gateway_keeps_its_part(tmp_path: Path) -
     keys = Keys(tmp_path)
     key, poor = keys.add(rpm=10), keys.add(budget_usd=0.001, budget_window="day")
     with redis_server() as server:
-        more = {"redis": {"url": server.url}, "limits": {"expected_replicas": 2}}
+        more = {"redis": {"url": server.url, "timeout_ms": 250}, "limits": {"expected_replicas": 2}}
         async with pair(auth=keys.auth, **more) as running:
             assert await until(lambda: "1.0" in _gauge(running))
             first = await ask(running, poor, model="large", max_tokens=100)
