@@ -14,8 +14,6 @@ from gateway.config import Config
 from gateway.flow.decide import Route
 from gateway.guard.keys import KeysFile
 
-MAX_HEAD_BYTES = 64 * 1024
-
 
 def run(config: Config, routes: Mapping[str, Route], keys: KeysFile | None, host: str, port: int, share_port: bool = False) -> int:
     """Serves until SIGTERM or SIGINT. `share_port`: other processes listen on the same port. Returns the exit code."""

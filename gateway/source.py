@@ -77,7 +77,10 @@ def parse(text: str, file: str, environment: Mapping[str, str]) -> Source:
     except yaml.YAMLError as error:
         raise ConfigError(file, [Problem("", None, f"not valid YAML: {error}")]) from None
     walk = _Walk(environment)
-    value = walk.value(node, ()) if node is not None else {}
+    try:
+        value = walk.value(node, ()) if node is not None else {}
+    except RecursionError:
+        raise ConfigError(file, [Problem("", None, "is nested too deeply, or an alias leads back to itself")]) from None
     source = Source(file, value, walk.places)
     if walk.problems:
         raise ConfigError(file, [source.problem(path, message) for path, message in walk.problems])

@@ -26,6 +26,7 @@ CASES = [
     ("models: []", "t.yaml:1: models: list should have at least 1 item after validation, not 0"),
     ("", "models: is required"),
     ("models: [", "not valid YAML"),
+    ("models: &a [*a]", "an alias leads back to itself"),
     (GOOD + "rutes: 1\n", "t.yaml:9: rutes: unknown key, did you mean 'routes'?"),
     (GOOD.replace("price", "prize"), "t.yaml:5: models[0].prize: unknown key, did you mean 'price'?"),
     (GOOD.replace("models: [small]", "models: [smal]"), "t.yaml:8: routes[0].models[0]: no model named 'smal', did you mean 'small'?"),
