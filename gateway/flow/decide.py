@@ -172,7 +172,7 @@ class Decider:
             raise GatewayError("model_not_allowed", f"the key may not use the model {wire.model!r}", param="model")
         candidate = self._fleet.candidate(wire.model)
         window = candidate.model.context_window
-        if window is not None and wire.max_tokens is not None and wire.max_tokens > window:
+        if caller.allowance.bounded and window is not None and wire.max_tokens is not None and wire.max_tokens > window:
             raise refusal({wire.model: "context_length"})
         for rule in (MaxCost(), BudgetFilter()):
             reason = rule.reject(request, candidate)
