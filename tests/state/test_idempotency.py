@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,18 +12,9 @@ import pytest
 
 from backends.fake.engine import Latency
 from tests.gateways import Running, chat, fake, model, route, serving, until
-from tests.redis_servers import KINDS, RedisServer, redis_server
+from tests.redis_servers import RedisServer
 
 PATH = "/v1/chat/completions"
-
-
-@pytest.fixture(params=[*KINDS, "none"])
-def server(request: pytest.FixtureRequest) -> Iterator[RedisServer | None]:
-    if request.param == "none":
-        yield None
-        return
-    with redis_server(request.param) as found:
-        yield found
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,10 @@ import pytest
 from backends.fake.engine import Latency
 from gateway.guard.verdicts import duration, window
 from tests.gateways import Running, chat, pair, until
-from tests.redis_servers import KINDS, RedisServer, redis_server
+from tests.redis_servers import RedisServer, redis_server
 from tests.state.callers import Keys
 
 PATH = "/v1/chat/completions"
-
-
-@pytest.fixture(params=[*KINDS, "none"])
-def server(request: pytest.FixtureRequest) -> Iterator[RedisServer | None]:
-    """Where allowances are kept; None: in the process."""
-    if request.param == "none":
-        yield None
-        return
-    with redis_server(request.param) as found:
-        yield found
 
 
 def section(server: RedisServer | None) -> dict[str, Any]:
