@@ -7,10 +7,10 @@ page and do no I/O. Plugins are classes found by entry point; the keyword parame
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +124,9 @@ class Scored:
     """A candidate with its weighted score.
 
     `opinions`: scorer -> opinion in [0, 1]. `quality`: expected quality in [0, 1] from the scorers that predict it; None if none does.
+    `uncertainty`: standard deviation of that expectation; None if nobody says.
     `cost_usd`: expected cost of this request; None if the price is unknown.
+    `propensity`: the probability with which the picker put it first; None if chance had no part in it.
     """
 
     name: str
@@ -132,6 +134,8 @@ class Scored:
     opinions: Mapping[str, float] = field(default_factory=dict)
     quality: float | None = None
     cost_usd: float | None = None
+    uncertainty: float | None = None
+    propensity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,7 @@ class Choice:
 
     `ranking`: who serves first, then the fallback order. `rejected`: model -> reason. `plugin_seconds`: time spent by plugin.
     `errors`: plugin -> what went wrong (its opinion was dropped).
+    `shadow`: the model that another picker, which serves nobody, would have chosen; None if there is none.
     """
 
     policy: str
@@ -148,6 +153,7 @@ class Choice:
     rejected: Mapping[str, Rejection | str] = field(default_factory=dict)
     plugin_seconds: Mapping[str, float] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
+    shadow: str | None = None
 
     @property
     def model(self) -> str:
@@ -211,6 +217,40 @@ class Outcome:
     latency_s: float | None
 
 
+class Opinion(float):
+    """An opinion that says how sure it is. `spread`: the standard deviation of what it expects; None if unknown."""
+
+    __slots__ = ("spread",)
+    spread: float | None
+
+    def __new__(cls, value: float, spread: float | None = None) -> Self:
+        made = super().__new__(cls, value)
+        made.spread = spread
+        return made
+
+
+class Pick(tuple[Scored, ...]):
+    """The candidates in a picker's order, with more to say than the order.
+
+    `chances`: model -> probability with which it came first, for all that could have; they add up to 1. None: chance had no part in it.
+    `shadow`: says in which order another picker would have put them. It is asked after the pick, and what it breaks is its own.
+    """
+
+    chances: Mapping[str, float] | None
+    shadow: Callable[[], Sequence[Scored]] | None
+
+    def __new__(
+        cls,
+        ranking: Iterable[Scored],
+        chances: Mapping[str, float] | None = None,
+        shadow: Callable[[], Sequence[Scored]] | None = None,
+    ) -> Self:
+        made = super().__new__(cls, ranking)
+        made.chances = chances
+        made.shadow = shadow
+        return made
+
+
 class Filter(Protocol):
     """A hard rule. Returns the reason why the candidate must not serve this request, or None."""
 
@@ -218,7 +258,7 @@ class Filter(Protocol):
 
 
 class Scorer(Protocol):
-    """An opinion in [0, 1] on each candidate; a missing name is "no opinion".
+    """An opinion in [0, 1] on each candidate; a missing name is "no opinion". A number, or an Opinion, which also says how sure it is.
 
     A scorer that was loaded from an artifact has its `artifact_hash` as well: remembered choices do not outlive it.
 
@@ -253,6 +293,9 @@ class Encoder(Protocol):
 
 class Picker(Protocol):
     """Turns weighted scores (best first) into who serves; the rest of the order is the fallback order.
+
+    It returns the very candidates that it was given, all of them: as a plain sequence, or as a Pick, which also says by which chance.
+    A picker that was loaded from an artifact has its `artifact_hash` as well: remembered choices do not outlive it.
 
     `deterministic`: the same scores always give the same order, so that a choice may be cached.
     """

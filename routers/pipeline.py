@@ -17,7 +17,9 @@ from routers.api import (
     Learner,
     Need,
     NoCandidate,
+    Opinion,
     Outcome,
+    Pick,
     Picker,
     Planner,
     Reason,
@@ -30,6 +32,8 @@ from routers.scorers.cost import Cost
 
 T = TypeVar("T")
 Opinions = dict[str, dict[str, float]]
+_ROUNDING = 1e-6
+"""By so much the sum of a picker's chances may differ from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Policy:
     """How a route decides. `default`: serves when the policy itself cannot say. `encoder`: None unless a scorer reads embeddings.
 
     `needs`: what the scorers read beyond the counts. `instant`: a decision takes microseconds, so it may run on the event loop.
-    `cacheable`: the same request would get the same choice a moment later. `artifacts`: hashes of what its scorers were loaded from.
+    `cacheable`: the same request would get the same choice a moment later. `artifacts`: hashes of what its scorers and its picker were
+    loaded from.
     `learners`: its plugins that want to hear how it went, by name.
     """
 
@@ -84,7 +89,8 @@ class Policy:
         self.needs = frozenset[Need]().union(*(weighted.scorer.needs for weighted in scorers))
         self.instant = encoder is None and all(weighted.scorer.instant for weighted in scorers)
         self.cacheable = picker.deterministic and "load" not in self.needs
-        self.artifacts = tuple(str(getattr(weighted.scorer, "artifact_hash", "")) for weighted in scorers)
+        loaded: list[object] = [*(weighted.scorer for weighted in scorers), picker]
+        self.artifacts = tuple(str(getattr(plugin, "artifact_hash", "")) for plugin in loaded)
         plugins: list[tuple[str, object]] = [*filters, *((w.name, w.scorer) for w in scorers), ("picker", picker), ("planner", planner)]
         self.learners: tuple[tuple[str, Learner], ...] = tuple((n, cast(Learner, p)) for n, p in plugins if hasattr(p, "observe"))
 
@@ -131,11 +137,12 @@ def decide(
     if not opinions:
         return _choice(policy, "no_opinion", _default_order(policy, request, left), rejected, notes)
     ranked = _rank(policy, request, left, opinions)
-    picked = notes.call("picker", lambda: _reordered(policy.picker.pick(request, tuple(ranked), rng), ranked))
-    if picked is None:
-        notes.errors.setdefault("picker", "returned something else than the candidates")
-        picked = ranked
-    return _choice(policy, "best_score", picked, rejected, notes)
+    picked = notes.call("picker", lambda: _checked_pick(policy.picker.pick(request, tuple(ranked), rng), ranked))
+    if picked is None or isinstance(picked, str):
+        notes.errors.setdefault("picker", picked or "returned something else than the candidates")
+        return _choice(policy, "best_score", ranked, rejected, notes)
+    shadow = None if picked.shadow is None else _shadow(picked.shadow, ranked, notes)
+    return replace(_choice(policy, "best_score", picked, rejected, notes), shadow=shadow)
 
 
 def rejection(policy: Policy, request: RouteRequest, candidate: Candidate) -> str | None:
@@ -235,7 +242,8 @@ def _checked(opinion: object, candidates: Sequence[Candidate]) -> dict[str, floa
         number = float(value)
         if not math.isfinite(number):
             return "returned a number that is not finite"
-        checked[name] = min(1.0, max(0.0, number))
+        bounded = min(1.0, max(0.0, number))
+        checked[name] = Opinion(bounded, value.spread) if isinstance(value, Opinion) else bounded
     return checked
 
 
@@ -251,27 +259,52 @@ def _rank(policy: Policy, request: RouteRequest, candidates: Sequence[Candidate]
     for candidate in candidates:
         own = {name: found[candidate.name] for name, found in opinions.items() if candidate.name in found}
         score = sum(weighted.weight * own.get(weighted.name, means[weighted.name]) for weighted in scorers)
-        quality = _quality(scorers, own)
-        ranked.append(Scored(candidate.name, score, own, quality, expected_cost(request, candidate)))
+        quality, uncertainty = _quality(scorers, own)
+        plain = {name: float(value) for name, value in own.items()}
+        ranked.append(Scored(candidate.name, score, plain, quality, expected_cost(request, candidate), uncertainty))
     floor = request.preferences.min_quality
     ranked.sort(key=lambda scored: (_misses(scored, floor), -scored.score, _known(scored.cost_usd)))
     return ranked
 
 
-def _reordered(picked: Sequence[Scored], ranked: Sequence[Scored]) -> list[Scored] | None:
-    """What a picker returned, if it is the candidates in some order and nothing else."""
-    places = {id(scored) for scored in ranked}
-    found = list(picked)
-    return found if len(found) == len(ranked) and {id(scored) for scored in found} == places else None
+def _checked_pick(picked: Sequence[Scored], ranked: Sequence[Scored]) -> Pick | str:
+    """What a picker returned, with each candidate's propensity where chance had a part; or what is wrong with it."""
+    found = tuple(picked)
+    if len(found) != len(ranked) or {id(scored) for scored in found} != {id(scored) for scored in ranked}:
+        return "returned something else than the candidates"
+    if not isinstance(picked, Pick):
+        return Pick(found)
+    if picked.chances is None:
+        return picked
+    chances = {name: float(chance) for name, chance in picked.chances.items()}
+    impossible = not set(chances) <= {scored.name for scored in found} or not all(0 <= chance <= 1 for chance in chances.values())
+    if impossible or abs(math.fsum(chances.values()) - 1) > _ROUNDING or not chances.get(found[0].name):
+        return "returned chances that are none"
+    return Pick((replace(scored, propensity=chances.get(scored.name, 0.0)) for scored in found), chances, picked.shadow)
 
 
-def _quality(scorers: Sequence[Weighted], own: Mapping[str, float]) -> float | None:
-    """The weighted mean of what the scorers that predict quality say; None if none of them does."""
+def _shadow(ask: Callable[[], Sequence[Scored]], ranked: Sequence[Scored], notes: _Notes) -> str | None:
+    """The model that another picker would have chosen; None if it failed."""
+    found = notes.call("shadow", lambda: _checked_pick(ask(), ranked))
+    if isinstance(found, str):
+        notes.errors["shadow"] = found
+    return found[0].name if isinstance(found, Pick) else None
+
+
+def _quality(scorers: Sequence[Weighted], own: Mapping[str, float]) -> tuple[float | None, float | None]:
+    """The weighted mean of what the scorers that predict quality say, and of how unsure they are; None if nobody says.
+
+    Scorers that read the same prompt err together, so their uncertainties add up as they are.
+    """
     known = [
         (weighted.weight, own[weighted.name]) for weighted in scorers if weighted.scorer.predicts == "quality" and weighted.name in own
     ]
     total = sum(weight for weight, _ in known)
-    return sum(weight * value for weight, value in known) / total if total > 0 else None
+    if total <= 0:
+        return None, None
+    spreads = [(weight, value.spread) for weight, value in known if isinstance(value, Opinion) and value.spread is not None]
+    unsure = sum(weight * spread for weight, spread in spreads) / total if len(spreads) == len(known) else None
+    return sum(weight * value for weight, value in known) / total, unsure
 
 
 def _misses(scored: Scored, floor: float | None) -> bool:

@@ -12,8 +12,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from routers.api import Filter, Picker, Planner, Scorer
+
 Kind = Literal["filters", "scorers", "pickers", "planners"]
 KINDS: tuple[Kind, ...] = ("filters", "scorers", "pickers", "planners")
+_PROTOCOLS: Mapping[object, Kind] = {Filter: "filters", Scorer: "scorers", Picker: "pickers", Planner: "planners"}
 
 
 class BadPlugin(Exception):
@@ -62,10 +65,15 @@ class Registry:
         return sorted({*self._points[kind], *(name for extra, name in self._extra if extra == kind)})
 
     def build(self, kind: Kind, name: str, options: Mapping[str, object]) -> Any:
-        """A plugin made from its configuration. Raises BadPlugin."""
+        """A plugin made from its configuration. Raises BadPlugin.
+
+        A parameter that is itself a plugin (its type is Filter, Scorer, Picker or Planner) is configured like one: {type: …, …}.
+        """
         plugin = self._load(kind, name)
+        inner = {parameter: _PROTOCOLS[hint] for parameter, hint in _hints(plugin).items() if _is_plugin(hint) and parameter in options}
+        parts = {parameter: self._part(kind, name, parameter, of, options[parameter]) for parameter, of in inner.items()}
         try:
-            values = _parameters_model(plugin).model_validate(dict(options))
+            values = _parameters_model(plugin).model_validate({**options, **parts})
         except ValidationError as error:
             raise _explain(kind, name, plugin, error) from None
         given = {field: getattr(values, field) for field in values.model_fields_set}
@@ -75,6 +83,15 @@ class Registry:
             raise BadPlugin(kind, name, (), _missing_extra(name, error)) from None
         except (ValueError, OSError) as error:
             raise BadPlugin(kind, name, getattr(error, "path", ()), str(error)) from error
+
+    def _part(self, kind: Kind, name: str, parameter: str, of: Kind, value: object) -> Any:
+        """A plugin that is a parameter of another one. Raises BadPlugin with the path from the outer one."""
+        if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
+            raise BadPlugin(kind, name, (parameter,), f"must be a {of.removesuffix('s')}: {{type: …}} with its parameters beside it")
+        try:
+            return self.build(of, value["type"], {key: option for key, option in value.items() if key != "type"})
+        except BadPlugin as bad:
+            raise BadPlugin(kind, name, (parameter, *(bad.path or ("type",))), bad.message) from None
 
     def describe(self) -> list[Description]:
         """Every plugin, by kind and name."""
@@ -122,12 +139,17 @@ def _hints(plugin: type, include_extras: bool = False) -> dict[str, Any]:
     return typing.get_type_hints(constructor, include_extras=include_extras) if inspect.isfunction(constructor) else {}
 
 
+def _is_plugin(hint: object) -> bool:
+    return isinstance(hint, type) and hint in _PROTOCOLS
+
+
 def _parameters_model(plugin: type) -> type[BaseModel]:
     hints = _hints(plugin, include_extras=True)
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(plugin).parameters.values():
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[parameter.name] = (hints.get(parameter.name, object), default)
+        hint = hints.get(parameter.name, object)
+        fields[parameter.name] = (Any if _is_plugin(hint) else hint, default)
     return create_model(plugin.__name__, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
 
 

@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from gateway.account.costs import Usage
 from gateway.account.ledger_files import LedgerDown, LedgerFile
 from gateway.account.records import Record
+from routers.api import Scored
 
 VERSION = 1
 MAX_WAITING = 10_000
@@ -26,12 +27,18 @@ _log = logging.getLogger("pointsman")
 
 
 class CandidateEntry(Struct, frozen=True, gc=False):
-    """A candidate of the decision, in the order of the ranking."""
+    """A candidate of the decision, in the order of the ranking. `propensity` stands there only where chance had a part in the choice."""
 
     model: str
     score: float
     quality: float | None = None
     expected_cost_usd: float | None = None
+    propensity: float | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, scored: Scored) -> CandidateEntry:
+        propensity = UNSET if scored.propensity is None else scored.propensity
+        return cls(scored.name, scored.score, scored.quality, scored.cost_usd, propensity)
 
 
 class AttemptEntry(Struct, frozen=True, gc=False):
@@ -55,7 +62,9 @@ class UsageEntry(Struct, frozen=True, gc=False):
 class RequestEntry(Struct, frozen=True, gc=False, tag_field="event", tag="request", kw_only=True):
     """One routed request. `time`: Unix time of its decision. `chosen`: by the decision; `model`: that answered, None if none did.
 
-    `route` is None if the client named a model. `prompt` stands there only if the ledger is to keep prompts. Unknown is None.
+    `propensity`: the probability with which it was chosen; None if chance had no part in it. `shadow`: the model that another picker,
+    which serves nobody, would have chosen. `route` is None if the client named a model. `prompt` stands there only if the ledger is to
+    keep prompts. Unknown is None.
     """
 
     v: int
@@ -83,6 +92,8 @@ class RequestEntry(Struct, frozen=True, gc=False, tag_field="event", tag="reques
     overhead_ms: float | None
     first_byte_ms: float | None
     ms: float | None
+    propensity: float | None = None
+    shadow: str | None = None
     prompt: str | UnsetType = UNSET
 
 
@@ -126,7 +137,7 @@ def entry(record: Record) -> RequestEntry:
         policy=choice.policy,
         reason=choice.reason,
         cache=decision.cache,
-        candidates=[CandidateEntry(one.name, one.score, one.quality, one.cost_usd) for one in choice.ranking],
+        candidates=[CandidateEntry.of(one) for one in choice.ranking],
         rejected=dict(choice.rejected),
         attempts=[AttemptEntry(one.model, one.backend, one.outcome, round(one.seconds * 1000, 3)) for one in record.attempts],
         status=record.status,
@@ -138,6 +149,8 @@ def entry(record: Record) -> RequestEntry:
         overhead_ms=_ms(record.overhead_seconds),
         first_byte_ms=_ms(record.first_byte_seconds),
         ms=_ms(record.seconds),
+        propensity=decision.propensity,
+        shadow=choice.shadow,
         prompt=UNSET if record.text is None else record.text,
     )
 

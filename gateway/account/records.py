@@ -26,6 +26,11 @@ class Decision(Struct, frozen=True, gc=False):
     created: float
     prompt_tokens: int
 
+    @property
+    def propensity(self) -> float | None:
+        """The probability with which the model was chosen; None if chance had no part in it."""
+        return self.choice.ranking[0].propensity
+
     def document(self) -> dict[str, Any]:
         """As JSON shows it."""
         choice = self.choice
@@ -38,12 +43,16 @@ class Decision(Struct, frozen=True, gc=False):
             "cache": self.cache,
             "created": self.created,
             "prompt_tokens_estimate": self.prompt_tokens,
+            "propensity": self.propensity,
+            "shadow": choice.shadow,
             "candidates": [
                 {
                     "model": scored.name,
                     "score": scored.score,
                     "opinions": dict(scored.opinions),
                     "quality": scored.quality,
+                    "uncertainty": scored.uncertainty,
+                    "propensity": scored.propensity,
                     "expected_cost_usd": scored.cost_usd,
                 }
                 for scored in choice.ranking

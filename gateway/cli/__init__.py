@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
+from gateway.cli.calibrate import calibrate
 from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.evaluate import evaluate
@@ -14,6 +15,7 @@ from gateway.cli.explain import explain
 from gateway.cli.fake_vllm import fake_vllm
 from gateway.cli.keys import keys
 from gateway.cli.ledger import ledger
+from gateway.cli.outcomes import outcomes
 from gateway.cli.plugins import plugins
 from gateway.cli.serve import serve
 from gateway.cli.train import train
@@ -25,11 +27,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, demo, check, explain, train, evaluate, plugins):
+for command in (serve, demo, check, explain, calibrate, train, evaluate, plugins):
     app.command()(command)
 app.command("fake-vllm")(fake_vllm)
 app.add_typer(keys, name="keys")
 app.add_typer(ledger, name="ledger")
+app.add_typer(outcomes, name="outcomes")
 
 
 def _show_version(wanted: bool) -> None:

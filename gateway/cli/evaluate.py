@@ -17,14 +17,29 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    outcomes: Annotated[Path, typer.Option(help="an outcomes table (Parquet)")],
+    outcomes: Annotated[Path | None, typer.Option(help="an outcomes table (Parquet)")] = None,
     artifact: Annotated[list[Path] | None, typer.Option(help="folder of a trained router; may be repeated")] = None,
     models: Annotated[str | None, typer.Option(help="the models to choose among, with commas between; default: all of the table")] = None,
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
     vectors: Annotated[Path | None, typer.Option(help="a file that keeps the prompts' vectors for the next time")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="an HTML file to write: one page with plots and a slider for cost against quality")
+    ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(help="a ledger's JSONL file, instead of a table: what the policy that served is worth, by its propensities"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
     """Judge routers on questions with known outcomes, against the single models, coin tosses and the oracle, with 95 % intervals."""
+    if ledger is not None and outcomes is None:
+        from gateway.cli.off_policy import evaluate_ledger
+
+        evaluate_ledger(ledger, as_json)
+        return
+    if outcomes is None or ledger is not None:
+        typer.echo("name one of --outcomes TABLE and --ledger FILE", err=True)
+        raise typer.Exit(WRONG_INPUT)
     from gateway.cli.learning import load_outcomes
 
     table = load_outcomes(outcomes, models)
@@ -36,14 +51,27 @@ def evaluate(
         pool = Pool.of(table, split)
         validation = None if split == "validation" else _validation(table)
         judged = {folder.name: _judge(folder, table, pool, validation, vectors) for folder in artifact or []}
+        found = judge(pool, judged, validation)
     except (ValueError, BadArtifact) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(WRONG_INPUT) from None
-    found = judge(pool, judged, validation)
+    if report is not None:
+        _write(report, found, unseen=split == "test")
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
         _print(found)
+
+
+def _write(path: Path, found: dict[str, Any], unseen: bool) -> None:
+    from routers.learning.report import report
+
+    try:
+        path.write_text(report(found, unseen=unseen), encoding="utf-8")
+    except OSError as error:
+        typer.echo(f"{path}: cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"wrote {path}", err=True)
 
 
 def _validation(table: Outcomes) -> Pool | None:
@@ -56,18 +84,19 @@ def _validation(table: Outcomes) -> Pool | None:
 
 
 def _judge(folder: Path, table: Outcomes, pool: Pool, validation: Pool | None, vectors: Path | None) -> Judged:
-    """The artifact's expected scores, as it would give them when it serves. Raises ValueError, BadArtifact."""
+    """What the artifact expects, as it would say it when it serves. Raises ValueError, BadArtifact."""
     from gateway.cli.learning import encode
-    from routers.learning.evaluate import Judged
-    from routers.scorers.knn import Knn
+    from routers.families import serve
+    from routers.learned import Prompts
+    from routers.learning.judge import judge
 
-    scorer = Knn(folder)
+    scorer = serve(folder)
     missing = [name for name in pool.models if name not in scorer.models]
     if missing:
         raise ValueError(f"{folder}: knows nothing of {', '.join(missing)}; it was trained on {', '.join(scorer.models)}")
     asked = [*pool.rows.tolist(), *([] if validation is None else validation.rows.tolist())]
-    found = scorer.expect(encode([table.prompts[row] for row in asked], scorer.encoder, vectors), pool.models)
-    return Judged(found[: len(pool.rows)], None if validation is None else found[len(pool.rows) :])
+    texts = [table.prompts[row] for row in asked]
+    return judge(scorer, Prompts(encode(texts, scorer.encoder, vectors), tuple(texts)), pool.models, len(pool.rows))
 
 
 def _print(found: dict[str, Any]) -> None:

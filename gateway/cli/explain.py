@@ -68,7 +68,8 @@ def _print(document: dict[str, Any]) -> None:
     console = Console()
     console.print(f"[bold]{document['model']}[/bold]  ({document['reason']}, policy {document['policy']})")
     opinions = sorted({name for candidate in document["candidates"] for name in candidate["opinions"]})
-    table = Table("model", "score", *opinions, "expected quality", "expected cost, USD")
+    drawn = document["propensity"] is not None
+    table = Table("model", "score", *opinions, "expected quality", "expected cost, USD", *(["propensity"] if drawn else []))
     for candidate in document["candidates"]:
         table.add_row(
             candidate["model"],
@@ -76,10 +77,13 @@ def _print(document: dict[str, Any]) -> None:
             *(_number(candidate["opinions"].get(name), ".3f") for name in opinions),
             _number(candidate["quality"], ".3f"),
             _number(candidate["expected_cost_usd"], ".7f"),
+            *([_number(candidate["propensity"], ".3f")] if drawn else []),
         )
     for model, reason in document["rejected"].items():
         table.add_row(model, f"out: {reason}")
     console.print(table)
+    if document["shadow"] is not None:
+        console.print(f"shadow: {document['shadow']}")
     for plugin, problem in document["errors"].items():
         console.print(f"[red]{plugin}: {problem}[/red]")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     from routers.learning.outcomes import Outcomes
 
 
-def load_outcomes(path: Path, models: str | None) -> Outcomes:
-    """The table, with these models alone (names with commas). Ends the command with exit code 2 if it cannot be used."""
+def load_outcomes(path: Path, models: str | None, newcomers: Container[str] = ()) -> Outcomes:
+    """The table, with these models alone (names with commas). Ends the command with exit code 2 if it cannot be used.
+
+    `newcomers`: models that may be named though the table has no outcome of them; they are left out.
+    """
     try:
         from routers.learning.outcomes import BadOutcomes, load
     except ImportError as error:
@@ -23,13 +27,30 @@ def load_outcomes(path: Path, models: str | None) -> Outcomes:
         raise typer.Exit(1) from None
     try:
         found = load(path)
-        return found if models is None else found.of([name.strip() for name in models.split(",") if name.strip()])
+        if models is None:
+            return found
+        named = [name.strip() for name in models.split(",") if name.strip()]
+        return found.of([name for name in named if name in found.models or name not in newcomers])
     except ImportError as error:
         typer.echo(f"needs {error.name}: pip install 'pointsman[train,embed]'", err=True)
         raise typer.Exit(1) from None
     except (BadOutcomes, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(WRONG_INPUT) from None
+
+
+def encoder_named(name: str) -> Encoder:
+    """Ends the command with exit code 2 for a name that is none, 1 if what it needs is not installed."""
+    from routers.embedding import ENCODERS
+
+    if name not in ENCODERS:
+        typer.echo(f"there is no encoder named {name!r}; known: {', '.join(ENCODERS)}", err=True)
+        raise typer.Exit(WRONG_INPUT)
+    try:
+        return ENCODERS[name]()
+    except ImportError as error:
+        typer.echo(f"needs {error.name}: pip install 'pointsman[train,embed]'", err=True)
+        raise typer.Exit(1) from None
 
 
 def encode(prompts: list[str], encoder: Encoder, kept: Path | None) -> Embeddings:

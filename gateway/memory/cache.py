@@ -47,6 +47,7 @@ class _Kept(Struct, frozen=True):
     reason: Reason
     ranking: list[KeptScored]
     rejected: dict[str, str] = {}
+    shadow: str | None = None
 
 
 _KEPT = msgspec.json.Decoder(_Kept)
@@ -148,7 +149,7 @@ class Choices:
 def encode(choice: Choice) -> bytes:
     """A choice as JSON."""
     ranking = [KeptScored.of(scored) for scored in choice.ranking]
-    return msgspec.json.encode(_Kept(VERSION, choice.policy, choice.reason, ranking, dict(choice.rejected)))
+    return msgspec.json.encode(_Kept(VERSION, choice.policy, choice.reason, ranking, dict(choice.rejected), choice.shadow))
 
 
 def decode(value: bytes, models: Collection[str]) -> Choice | None:
@@ -160,4 +161,5 @@ def decode(value: bytes, models: Collection[str]) -> Choice | None:
     names = [scored.name for scored in kept.ranking]
     if kept.v != VERSION or not names or len(set(names)) < len(names) or not set(names) <= set(models):
         return None
-    return Choice(kept.policy, kept.reason, tuple(scored.scored() for scored in kept.ranking), kept.rejected)
+    ranking = tuple(scored.scored() for scored in kept.ranking)
+    return Choice(kept.policy, kept.reason, ranking, kept.rejected, shadow=kept.shadow)

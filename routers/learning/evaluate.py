@@ -1,4 +1,4 @@
-"""Judges routers on a split of an outcomes table, against the single models, coin tosses and the oracle, with bootstrap intervals."""
+"""Judges routers on a split of an outcomes table, against the single models, coin tosses, each other and the oracle, with intervals."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from routers.languages import language
+from routers.learning import baselines, calibration
 from routers.learning.figures import WEIGHTS, Scale, curve, figures, hull, oracle, pair_figures, picks, singles
+from routers.learning.resampling import Axis, interval, resamples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from routers.learning.figures import Floats
+    from routers.learning.baselines import Contender, Single
+    from routers.learning.figures import Curve, Floats, Places
     from routers.learning.outcomes import Outcomes
-
-RESAMPLES = 1000
-SEED = 20_261
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
     """The questions of a split that every model answered. `rows`: their places in the table. `scores`, `costs`: (n, m).
 
-    `scale`: what the train split says of the models.
+    `scale`: what the train split says of the models. `datasets`, `languages` (n,): which part of the table a question is of, and the
+    language of its prompt (`routers.languages`); None if it does not matter.
     """
 
     models: tuple[str, ...]
@@ -32,6 +34,8 @@ class Pool:
     scores: Floats
     costs: Floats
     scale: Scale
+    datasets: NDArray[np.str_] | None = None
+    languages: NDArray[np.str_] | None = None
 
     @classmethod
     def of(cls, outcomes: Outcomes, split: str) -> Pool:
@@ -43,29 +47,58 @@ class Pool:
             if not len(found):
                 raise ValueError(f"the split {name!r} has no question that all of {', '.join(outcomes.models)} answered at a known cost")
         scale = Scale(outcomes.scores[train].mean(axis=0), outcomes.costs[train].mean(axis=0))
-        return cls(outcomes.models, rows, outcomes.scores[rows], outcomes.costs[rows], scale)
+        datasets = np.array([outcomes.datasets[row] for row in rows.tolist()])
+        languages = np.array([language(outcomes.prompts[row]) for row in rows.tolist()])
+        return cls(outcomes.models, rows, outcomes.scores[rows], outcomes.costs[rows], scale, datasets, languages)
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A router's expected scores: on the questions that it is judged on, and on those of validation (None: unknown)."""
+    """What a router says of the questions that it is judged on: expected scores (n, m).
+
+    `validation`: the same of the questions of validation (None: unknown). `uncertainty` (n, m): the standard deviation of each expected
+    score. `decision_seconds`: median and 99th percentile of one decision beyond the prompt's embedding.
+    """
 
     expected: Floats
     validation: Floats | None = None
+    uncertainty: Floats | None = None
+    decision_seconds: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What all routers of one evaluation are compared on."""
+
+    pool: Pool
+    validation: Pool | None
+    axis: Axis
+    best: Single
+    zero: Contender
+    oracle: Floats
 
 
 def evaluate(pool: Pool, routers: Mapping[str, Judged], validation: Pool | None) -> dict[str, Any]:
-    """One pool's block: the single models, the baselines, and each router with 95 % intervals over resampled questions.
+    """One pool's block, in the shape of the reference figures: the single models, the baselines, and each router with 95 % intervals over
+    1,000 resamples of the questions. JSON holds it as it is: an infinite weight of cost is None.
 
-    The intervals take the routers as they are; they are not fitted anew. A router's gain is paired: both are read on the same resample.
+    The intervals take the routers as they are; they are not fitted anew. Differences are paired: both sides are read on the same
+    resamples. `against` holds them for every two routers and for the baselines; `savings`, `datasets`, `languages`, `curve`:
+    `routers.learning.baselines`; `calibration_error`, `uncertainty`: `routers.learning.calibration`. Raises ValueError for a router with
+    a baseline's name.
     """
     scores, costs, scale = pool.scores, pool.costs, pool.scale
-    counts = _resamples(len(pool.rows))
-    zero = singles(scores, costs)
-    zero_aiq = _resampled_aiq(counts, scores.T, costs.T, costs)
+    axis = Axis.of(resamples(len(pool.rows)), costs)
+    best = baselines.Single.of(scores[:, scale.best_single], costs[:, scale.best_single], axis)
+    others = baselines.baselines(scores, costs, scale, axis)
+    ground = _Ground(pool, validation, axis, best, others["zero_router"], scores.max(axis=1))
+    clashes = sorted(set(others) & set(routers))
+    if clashes:
+        raise ValueError(f"a router cannot have the name of a baseline: {', '.join(clashes)}")
+    chosen = {name: picks(judged.expected, scale) for name, judged in routers.items()}
+    contenders = {name: _contender(ground, places) for name, places in chosen.items()}
     accuracy, cost = oracle(scores, costs)
     means = costs.mean(axis=0)
-    area = hull(zero.costs, zero.accuracies, float(means.min())).area(float(means.min()), float(means.max()))
     return {
         "queries": len(pool.rows),
         "models": [_single(pool, place) for place in np.argsort(scale.costs, kind="stable").tolist()],
@@ -75,9 +108,24 @@ def evaluate(pool: Pool, routers: Mapping[str, Judged], validation: Pool | None)
         "best_single": _single(pool, scale.best_single),
         "random_mix": {"accuracy": float(scores.mean()), "mean_cost_usd": float(costs.mean())},
         "oracle": {"accuracy": accuracy, "mean_cost_usd": cost},
-        "zero_router": {"aiq": area, "aiq_95": _interval(zero_aiq)},
-        "routers": {name: _router(pool, judged, validation, counts, zero_aiq) for name, judged in routers.items()},
+        "zero_router": _zero(ground),
+        "routers": {
+            name: _router(ground, judged, chosen[name], contenders[name])
+            | {"against": baselines.against(contenders[name], {**_without(contenders, name), **others})}
+            for name, judged in routers.items()
+        },
     }
+
+
+def _without(contenders: Mapping[str, Contender], name: str) -> dict[str, Contender]:
+    return {other: one for other, one in contenders.items() if other != name}
+
+
+def _contender(ground: _Ground, chosen: Places) -> Contender:
+    # Many neighbouring weights choose alike; each point need be looked at once.
+    differs = np.append(True, (chosen[1:] != chosen[:-1]).any(axis=1))
+    rows, places = np.arange(len(ground.pool.rows)), chosen[differs]
+    return baselines.contender(ground.pool.scores[rows, places], ground.pool.costs[rows, places], ground.pool.costs, ground.axis)
 
 
 def _single(pool: Pool, place: int) -> dict[str, Any]:
@@ -85,60 +133,77 @@ def _single(pool: Pool, place: int) -> dict[str, Any]:
     return {"model": pool.models[place], "accuracy": accuracy, "mean_cost_usd": cost}
 
 
-def _router(pool: Pool, judged: Judged, validation: Pool | None, counts: Floats, zero_aiq: Floats) -> dict[str, Any]:
+def _zero(ground: _Ground) -> dict[str, Any]:
+    zero = ground.zero
+    points = singles(ground.pool.scores, ground.pool.costs)
+    found = hull(points.costs, points.accuracies, float(points.costs.min()))
+    return {
+        "aiq": zero.aiq,
+        "aiq_95": interval(zero.resampled.aiq),
+        "curve": [list(corner) for corner in zip(found.costs.tolist(), found.accuracies.tolist(), strict=True)],
+        "savings": baselines.savings(found, zero.resampled.hulls, ground.best),
+    }
+
+
+def _router(ground: _Ground, judged: Judged, chosen: Places, contender: Contender) -> dict[str, Any]:
+    pool, counts = ground.pool, ground.axis.counts
     scores, costs, scale = pool.scores, pool.costs, pool.scale
-    chosen = picks(judged.expected, scale)
     points = curve(chosen, scores, costs)
     found = figures(points, scores, costs, scale)
-    rows = np.arange(len(scores))
-    by_weight = scores[rows, chosen]
-    resampled = _resampled_aiq(counts, by_weight, costs[rows, chosen], costs)
+    least = float(costs.mean(axis=0).min())
+    top = hull(points.costs, points.accuracies, least)
+    gain = contender.resampled.aiq - ground.zero.resampled.aiq
     block: dict[str, Any] = {
         "aiq": found.aiq,
-        "aiq_95": _interval(resampled),
+        "aiq_95": interval(contender.resampled.aiq),
         "aiq_gain_over_zero": found.gain_over_zero,
-        "aiq_gain_over_zero_95": _interval(resampled - zero_aiq),
+        "aiq_gain_over_zero_95": interval(gain),
         "acc_max": found.max_accuracy,
-        "acc_max_95": _interval((counts @ by_weight.T).max(axis=1)),
+        "acc_max_95": interval(contender.resampled.max_accuracy),
         "acc_max_cost_usd": found.max_accuracy_cost_usd,
         "cost_match": found.cost_match,
+        "accuracy_at_half_best_cost": top.at(ground.best.cost / 2),
         "gap_closed": found.gap_closed,
+        "curve": baselines.vertices(points, least, WEIGHTS),
+        "savings": baselines.savings(top, contender.resampled.hulls, ground.best),
+        "calibration_error": calibration.calibration(judged.expected, scores, pool.models, counts),
     }
-    place = _best_weight(judged, validation)
-    if place is not None:
-        block["acc_at_validation_lambda"] = float(points.accuracies[place])
-        block["cost_at_validation_lambda_usd"] = float(points.costs[place])
+    if judged.uncertainty is not None:
+        block["uncertainty"] = calibration.trust(judged.uncertainty, judged.expected, scores)
+    if judged.decision_seconds is not None:
+        block["decision_p50_seconds"], block["decision_p99_seconds"] = judged.decision_seconds
     if len(pool.models) == 2:
         pair = pair_figures(judged.expected, scores, scale)
         block |= {"apgr": pair and pair.apgr, "cpt50": pair and pair.cpt50, "cpt80": pair and pair.cpt80}
+    return block | _at_one_weight(ground, judged, chosen, points)
+
+
+def _at_one_weight(ground: _Ground, judged: Judged, chosen: Places, points: Curve) -> dict[str, Any]:
+    """The router as it would be set up: at the weight that was best on validation, or at 0 if there is none."""
+    pool, best = ground.pool, ground.best
+    place = best_weight(judged, ground.validation)
+    block: dict[str, Any] = {}
+    if place is not None:
+        above = float(ground.oracle.mean()) - best.accuracy
+        block["acc_at_validation_lambda"] = float(points.accuracies[place])
+        block["cost_at_validation_lambda_usd"] = float(points.costs[place])
+        block["gap_closed_at_validation_lambda"] = None if above <= 0 else (float(points.accuracies[place]) - best.accuracy) / above
+        block["validation_lambda"] = None if np.isinf(WEIGHTS[place]) else float(WEIGHTS[place])
+    served = chosen[place or 0]
+    rows = np.arange(len(pool.rows))
+    shares = np.bincount(served, minlength=len(pool.models)) / len(served)
+    block["shares"] = dict(zip(pool.models, shares.tolist(), strict=True))
+    for name, groups in (("datasets", pool.datasets), ("languages", pool.languages)):
+        if groups is not None:
+            outcome = pool.scores[rows, served], pool.costs[rows, served]
+            single = pool.scores[:, pool.scale.best_single]
+            block[name] = baselines.by_group(groups, outcome, single, ground.oracle, ground.axis.counts)
     return block
 
 
-def _best_weight(judged: Judged, validation: Pool | None) -> int | None:
-    """The weight with the greatest accuracy on validation; of equals the greatest, which is the cheapest."""
+def best_weight(judged: Judged, validation: Pool | None) -> int | None:
+    """The place in WEIGHTS with the greatest accuracy on validation; of equals the greatest, which is the cheapest. None: unknown."""
     if judged.validation is None or validation is None:
         return None
     found = curve(picks(judged.validation, validation.scale), validation.scores, validation.costs).accuracies
     return len(WEIGHTS) - 1 - int(np.argmax(found[::-1]))
-
-
-def _resamples(questions: int) -> Floats:
-    """Shares of each question in each resample: (RESAMPLES, n), rows add up to 1."""
-    rng = np.random.default_rng(SEED)
-    found: Floats = rng.multinomial(questions, np.full(questions, 1 / questions), size=RESAMPLES) / questions
-    return found
-
-
-def _resampled_aiq(counts: Floats, scores: Floats, costs: Floats, model_costs: Floats) -> Floats:
-    """AIQ of each resample, from points' scores and costs by question (p, n), with the axis of the models' costs (n, m)."""
-    accuracies, spent, means = counts @ scores.T, counts @ costs.T, counts @ model_costs
-    found = np.empty(len(counts))
-    for place, (cost, accuracy, axis) in enumerate(zip(spent, accuracies, means, strict=True)):
-        least, most = float(axis.min()), float(axis.max())
-        found[place] = hull(cost, accuracy, least).area(least, most)
-    return found
-
-
-def _interval(values: Floats) -> list[float]:
-    low, high = np.percentile(values, [2.5, 97.5]).tolist()
-    return [low, high]

@@ -1,8 +1,8 @@
-"""Fits a router to outcomes: on the train split, its knobs on the validation split. The test split is never looked at."""
+"""Fits a router to outcomes: on the train split; its knobs and its calibration on the validation split. Test is never looked at."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,49 +10,125 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from routers.api import Model
+from routers.families import Family
+from routers.learned import Calibration, Expected, Lessons, Making, Predictor, Prompts, write
 from routers.learning.evaluate import Pool
 from routers.learning.figures import aiq, curve, picks
-from routers.scorers import knn
+from routers.learning.platt import calibrate
+from routers.learning.promise import Held
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from routers.api import Embeddings, Encoder
+    from routers.artifacts import Tensor
+    from routers.learned import Floats, Rows
     from routers.learning.outcomes import Outcomes
 
-KS = (10, 50, 100, 200)
-"""Few and far between: with more, what validation prefers is noise."""
+FEWEST = 10
+"""Questions with outcomes that a train split must have."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """What was fitted: the artifact's hash, the knobs that were chosen, and figures on the validation split by name."""
+class School:
+    """A table made ready: what is learned from, and the questions of validation that all models answered (None: there are none)."""
 
-    hash: str
-    knobs: Mapping[str, float]
-    metrics: Mapping[str, float]
+    lessons: Lessons
+    validation: Pool | None
+    asked: Prompts
 
 
-def train_knn(outcomes: Outcomes, vectors: Embeddings, encoder: Encoder, created: datetime, folder: Path) -> Trained:
-    """Writes a knn artifact. `vectors` (n, d): of the table's n prompts. Raises ValueError if a split has too few questions,
-    and what `routers.artifacts.write` raises.
+def school(outcomes: Outcomes, vectors: Embeddings, cards: Mapping[str, Model], newcomers: Sequence[str] = ()) -> School:
+    """`vectors` (n, d): of the table's n prompts. `cards`: what is known of models, by name. `newcomers`: models without any outcome.
+
+    Raises ValueError if train has too few questions.
     """
-    train = np.array([split == "train" for split in outcomes.splits]) & ~np.isnan(outcomes.scores).all(axis=1)
-    if train.sum() < min(KS):
-        raise ValueError(f"the train split has {int(train.sum())} questions with outcomes; at least {min(KS)} are needed")
-    pool = Pool.of(outcomes, "validation")
-    neighbours = knn.fit(vectors[train], outcomes.scores[train].astype(np.float32), outcomes.models)
-    asked = vectors[pool.rows]
-    best = (-1.0, KS[0])
-    for k in [k for k in KS if k <= len(neighbours.vectors)]:
-        expected = knn_expectations(neighbours, asked, k)
-        found = aiq(curve(picks(expected, pool.scale), pool.scores, pool.costs), pool.scores, pool.costs)
-        best = max(best, (found, k), key=lambda one: one[0])
-    metrics = {"validation_aiq": best[0], "validation_queries": float(len(pool.rows))}
-    making = knn.Making(encoder, outcomes.data_hash, created, metrics)
-    return Trained(knn.write(folder, neighbours, making, best[1], shrink=0.0), {"k": best[1]}, metrics)
+    names = (*outcomes.models, *newcomers)
+    unknown = np.full((len(outcomes), len(newcomers)), np.nan)
+    scores, costs = np.hstack([outcomes.scores, unknown]), np.hstack([outcomes.costs, unknown])
+    everything = Prompts(vectors, outcomes.prompts)
+    train = np.flatnonzero((np.array(outcomes.splits) == "train") & ~np.isnan(scores).all(axis=1))
+    if len(train) < FEWEST:
+        raise ValueError(f"the train split has {len(train)} questions with outcomes; at least {FEWEST} are needed")
+    lessons = Lessons(
+        everything.take(train),
+        scores[train].astype(np.float32),
+        costs[train].astype(np.float32),
+        names,
+        tuple(outcomes.datasets[row] for row in train.tolist()),
+        tuple(cards.get(name, Model(name)) for name in names),
+    )
+    try:
+        pool = Pool.of(outcomes, "validation")
+    except ValueError:
+        return School(lessons, None, everything.take(train[:0]))
+    return School(lessons, pool, everything.take(pool.rows))
 
 
-def knn_expectations(neighbours: knn.Neighbours, vectors: Embeddings, k: int) -> NDArray[np.float64]:
-    """Expected scores (n, m) of n vectors, as the scorer gives them one by one."""
-    return np.stack([neighbours.expect(vector, k, shrink=0.0) for vector in vectors]).astype(np.float64)
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A router, how its expectations are mended, the knob that was chosen, and figures on validation by name.
+
+    `held`: arrays of the questions that nothing was chosen on, by which the picker `threshold` keeps its promise; none if too few.
+    """
+
+    predictor: Predictor
+    calibration: Calibration
+    knob: float
+    metrics: Mapping[str, float]
+    held: Mapping[str, Tensor]
+
+
+def train(family: Family, school: School, seed: int, say: Callable[[str], None]) -> Fitted:
+    """Fits on train; the knob that is best on validation is taken. Half of validation, drawn by the seed, mends what the router expects;
+    the other half is left for promises. `say` hears what is being done.
+
+    Raises ValueError if there is more than one knob and no question of validation to choose by.
+    """
+    pool = school.validation
+    if pool is None and len(family.knobs) > 1:
+        raise ValueError("the validation split has no question that all models answered at a known cost; the knobs are chosen on it")
+    best: tuple[float, Predictor, float] | None = None
+    for knob in family.knobs:
+        say(f"fitting with knob {knob:g}")
+        fitted = family.fit(school.lessons, knob, seed)
+        found = 0.0 if pool is None else _aiq(pool, fitted.expect(school.asked))
+        if best is None or found > best[0]:
+            best = (found, fitted, knob)
+    if best is None:
+        raise ValueError("a family has at least one knob")
+    worth, fitted, knob = best
+    models = len(school.lessons.models)
+    if pool is None:
+        return Fitted(fitted, Calibration.none(models), knob, {}, {})
+    expected = fitted.expect(school.asked)
+    order = np.random.default_rng(seed).permutation(len(pool.rows))
+    mends, held = np.sort(order[::2]), np.sort(order[1::2])
+    calibration = calibrate(Expected(expected.mean[mends], expected.spread[mends]), _padded(pool, models)[mends])
+    metrics = {"validation_aiq": worth, "validation_queries": float(len(pool.rows))}
+    return Fitted(fitted, calibration, knob, metrics, _held(pool, calibration.apply(expected), held, models))
+
+
+def keep(folder: Path, kind: str, school: School, fitted: Fitted, encoder: Encoder, data_hash: str, created: datetime) -> str:
+    """Writes the artifact and returns its hash. Raises what artifacts.write raises."""
+    making = Making(encoder, data_hash, created, fitted.metrics, fitted.held)
+    return write(folder, kind, fitted.predictor, school.lessons.models, fitted.calibration, making)
+
+
+def _held(pool: Pool, expected: Expected, rows: Rows, models: int) -> Mapping[str, Tensor]:
+    known = len(pool.models)
+    mean, spread = expected.mean[rows, :known], expected.spread[rows, :known]
+    if not len(rows) or np.isnan(mean).any():
+        return {}
+    return Held(mean.astype(np.float64), spread.astype(np.float64), pool.scores[rows], pool.scale.costs).tensors(models=models)
+
+
+def _aiq(pool: Pool, found: Expected) -> float:
+    expected = found.mean[:, : len(pool.models)].astype(np.float64)
+    return aiq(curve(picks(np.nan_to_num(expected, nan=-1.0), pool.scale), pool.scores, pool.costs), pool.scores, pool.costs)
+
+
+def _padded(pool: Pool, models: int) -> Floats:
+    """Scores of validation, with unknown ones for newcomers: (n, m)."""
+    found = np.full((len(pool.scores), models), np.nan, dtype=np.float32)
+    found[:, : len(pool.models)] = pool.scores
+    return found

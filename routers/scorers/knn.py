@@ -2,104 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from routers import artifacts
-from routers.api import Candidate, Encoder, Need, RouteRequest
-from routers.embedding import ENCODERS
+from routers.artifacts import TENSORS, BadArtifact
+from routers.learned import Expected, LearnedScorer, Lessons, Prompts, Stored
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from routers.api import Embedding, Embeddings
+    from routers.artifacts import Tensor
+    from routers.learned import Floats, Rows
 
-    Scores: TypeAlias = NDArray[np.float32]
-
-KIND = "knn"
-K = 20
-SHRINK = 2.0
+KNOBS = (10, 50, 100, 200)
+"""Few and far between: with more, what validation prefers is noise."""
+EXACT_ROWS = 50_000
+"""Of more prompts, the neighbours are looked up in a graph (HNSW, Malkov and Yashunin 2018) that finds nearly all of them."""
+SEARCHED = 256
+"""Candidates that the graph keeps while it looks."""
+PRIOR = 2.0
+"""Neighbours that a model's own mean counts for in the spread: so few neighbours that agree are not certain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """Prompts whose outcomes are known. `vectors`: float32 (n, d), unit length. `scores`: float32 (n, m) in [0, 1], NaN is unknown.
 
-    `means`: float32 (m,), each model's mean over what is known of it. `models`: m names.
+    `means`: float32 (m,), each model's mean over what is known of it. `k` neighbours count; `shrink` more are taken to have had the mean.
+    `index`: finds neighbours among many; None: all are looked at.
     """
 
     vectors: Embeddings
-    scores: Scores
-    means: Scores
-    models: tuple[str, ...]
+    scores: Floats
+    means: Floats
+    k: int
+    shrink: float = 0.0
+    index: Any = None
 
-    def expect(self, embedding: Embedding, k: int, shrink: float) -> Scores:
-        """Expected outcome of each model: its mean over the k most similar prompts, float32 (m,).
+    def expect(self, prompts: Prompts) -> Expected:
+        """Each model's mean over the k most similar prompts, where its outcome is known; shrunk to its overall mean."""
+        found = [self._expect(vector) for vector in prompts.vectors]
+        return Expected(np.stack([mean for mean, _ in found]), np.stack([spread for _, spread in found]))
 
-        Neighbours where a model's outcome is unknown do not count for it. The mean is shrunk to the model's overall mean, as if
-        `shrink` more neighbours had had that outcome: few neighbours say little.
-        """
-        similarity = self.vectors @ embedding
-        nearest = np.argpartition(-similarity, k - 1)[:k] if k < len(similarity) else slice(None)
-        found = self.scores[nearest]
-        known = np.count_nonzero(~np.isnan(found), axis=0)
-        total = np.nansum(found, axis=0)
-        expected: Scores = np.where(known > 0, (total + shrink * self.means) / np.maximum(known + shrink, 1e-9), self.means)
-        return expected.astype(np.float32)
+    def _expect(self, vector: Embedding) -> tuple[Floats, Floats]:
+        scores = self.scores[self._nearest(vector)]
+        known = ~np.isnan(scores)
+        count = np.count_nonzero(known, axis=0)
+        total = np.where(known, scores, 0.0).sum(axis=0)
+        mean = np.where(count > 0, (total + self.shrink * self.means) / np.maximum(count + self.shrink, 1e-9), self.means)
+        smoothed = (total + PRIOR * self.means) / (count + PRIOR)
+        spread = np.sqrt(smoothed * (1 - smoothed) / (count + PRIOR))
+        return mean.astype(np.float32), spread.astype(np.float32)
 
+    def _nearest(self, vector: Embedding) -> Rows | slice:
+        if self.k >= len(self.vectors):
+            return slice(None)
+        if self.index is not None:
+            found: Rows = self.index.search(vector, self.k).keys.astype(np.int64)
+            return found
+        return np.argpartition(-(self.vectors @ vector), self.k - 1)[: self.k]
 
-def fit(vectors: Embeddings, scores: Scores, models: Sequence[str]) -> Neighbours:
-    """Neighbours from vectors (n, d) of unit length and scores (n, m), NaN where unknown. Raises ValueError if they don't fit together."""
-    vectors, scores = np.asarray(vectors, dtype=np.float32), np.asarray(scores, dtype=np.float32)
-    if vectors.ndim != 2 or not len(vectors) or scores.shape != (len(vectors), len(models)):
-        raise ValueError(f"vectors {vectors.shape} and scores {scores.shape} do not fit {len(models)} models")
-    if len(set(models)) != len(models):
-        raise ValueError("a model is named twice")
-    if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3):
-        raise ValueError("the vectors are not all of unit length")
-    known = ~np.isnan(scores)
-    silent = [name for name, count in zip(models, np.count_nonzero(known, axis=0).tolist(), strict=True) if not count]
-    if silent:
-        raise ValueError(f"no outcome at all is known of {', '.join(silent)}")
-    if not ((scores[known] >= 0) & (scores[known] <= 1)).all():
-        raise ValueError("a score is outside [0, 1]")
-    means: Scores = np.asarray(np.nanmean(scores, axis=0, dtype=np.float64), dtype=np.float32)
-    return Neighbours(vectors, scores, means, tuple(models))
+    def tensors(self) -> Mapping[str, Tensor]:
+        kept: dict[str, Tensor] = {"vectors": self.vectors, "scores": self.scores}
+        if self.index is not None:
+            kept["index"] = np.frombuffer(self.index.save(None), dtype=np.uint8)
+        return kept
 
-
-@dataclass(frozen=True, slots=True)
-class Making:
-    """What is written down with an artifact. `metrics`: figures on held-out data."""
-
-    encoder: Encoder
-    data_hash: str
-    created: datetime
-    metrics: Mapping[str, float]
+    def settings(self) -> Mapping[str, object]:
+        return {"k": self.k, "shrink": self.shrink}
 
 
-def write(folder: Path, neighbours: Neighbours, making: Making, k: int = K, shrink: float = SHRINK) -> str:
-    """Writes neighbours as an artifact and returns its hash. Raises what artifacts.write raises."""
-    encoder = artifacts.EncoderId.of(making.encoder)
-    origin = artifacts.Origin(KIND, neighbours.models, making.data_hash, making.created, encoder, making.metrics)
-    tensors = {"vectors": neighbours.vectors, "scores": neighbours.scores}
-    return artifacts.write(folder, origin, tensors, {"k": k, "shrink": shrink})
+def fit(lessons: Lessons, knob: float, seed: int = 0) -> Neighbours:
+    """Neighbours from lessons; the knob is k. Raises ValueError if a model has no outcome at all."""
+    vectors = np.asarray(lessons.prompts.vectors, dtype=np.float32)
+    index = _index(vectors) if len(vectors) > EXACT_ROWS else None
+    return Neighbours(vectors, np.asarray(lessons.scores, dtype=np.float32), lessons.means, min(int(knob), len(vectors)), index=index)
 
 
-class Knn:
+def read(stored: Stored) -> Neighbours:
+    """Raises BadArtifact."""
+    vectors, scores = stored.array("vectors", None, None), stored.raw("scores")
+    try:
+        means = Lessons(Prompts(vectors, ()), scores, scores, stored.models, ()).means
+    except ValueError as error:
+        raise BadArtifact(stored.folder, f"{TENSORS}: {error}") from None
+    k, shrink = int(stored.number("k", 1)), stored.number("shrink", 0)
+    found = Neighbours(vectors, scores, means, min(k, len(vectors)), shrink)
+    return found if len(vectors) <= EXACT_ROWS else replace(found, index=_restored(stored, vectors))
+
+
+def _index(vectors: Embeddings) -> Any:
+    from usearch.index import Index
+
+    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_add=64, expansion_search=SEARCHED)
+    index.add(np.arange(len(vectors)), vectors, threads=1)  # one thread: the graph depends on the order
+    return index
+
+
+def _restored(stored: Stored, vectors: Embeddings) -> Any:
+    from usearch.index import Index
+
+    kept = stored.array("index", None)
+    try:
+        index = Index.restore(kept.tobytes())
+    except RuntimeError as error:
+        raise BadArtifact(stored.folder, f"{TENSORS}: tensor 'index' cannot be used: {error}") from None
+    if index is None or len(index) != len(vectors) or index.ndim != vectors.shape[1]:
+        raise BadArtifact(stored.folder, f"{TENSORS}: tensor 'index' is not of these vectors")
+    setattr(index, "expansion_search", SEARCHED)  # noqa: B010
+    return index
+
+
+class Knn(LearnedScorer):
     """The mean outcome of each model on the k most similar prompts of an artifact. Models that it does not know get no opinion.
 
-    `artifact`: a folder made by `pointsman train knn`. `k`, `shrink`: as in the artifact unless given. Exact search by cosine.
+    `artifact`: a folder made by `pointsman train knn`. `k`, `shrink`: as in the artifact unless given. Exact search by cosine up to 50,000
+    prompts, approximate above.
     """
 
-    needs: frozenset[Need] = frozenset({"text", "embedding"})
-    instant = False
-    predicts: Literal["quality"] = "quality"
+    kind = "knn"
 
     def __init__(
         self,
@@ -107,54 +132,13 @@ class Knn:
         k: Annotated[int, Field(ge=1)] | None = None,
         shrink: Annotated[float, Field(ge=0, le=1e6)] | None = None,
     ) -> None:
-        loaded = artifacts.load(artifact, KIND)
-        self._neighbours = _neighbours(loaded)
-        self._k = min(int(_setting(loaded, "k", 1)) if k is None else k, len(self._neighbours.vectors))
-        self._shrink = _setting(loaded, "shrink", 0) if shrink is None else shrink
-        self.encoder = _encoder(loaded)
-        self.artifact_hash = loaded.hash
+        super().__init__(artifact)
+        known = self.predictor
+        if not isinstance(known, Neighbours):
+            raise TypeError("a knn artifact holds neighbours")
+        k = known.k if k is None else min(k, len(known.vectors))
+        self.predictor = replace(known, k=k, shrink=known.shrink if shrink is None else shrink)
 
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The models whose outcomes it knows."""
-        return self._neighbours.models
-
-    def expect(self, vectors: Embeddings, models: Sequence[str]) -> NDArray[np.float64]:
-        """Expected outcomes (n, m) of these models on prompts with these vectors (n, d), as `score` gives them."""
-        columns = [self.models.index(name) for name in models]
-        return np.stack([self._neighbours.expect(vector, self._k, self._shrink)[columns] for vector in vectors]).astype(np.float64)
-
-    def score(self, request: RouteRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
-        if request.embedding is None:
-            return {}
-        expected = self._neighbours.expect(request.embedding, self._k, self._shrink)
-        wanted = {candidate.name for candidate in candidates}
-        return {name: float(value) for name, value in zip(self._neighbours.models, expected, strict=True) if name in wanted}
-
-
-def _neighbours(loaded: artifacts.Artifact) -> Neighbours:
-    try:
-        return fit(loaded.tensors["vectors"], loaded.tensors["scores"], loaded.manifest.models)
-    except KeyError as missing:
-        raise artifacts.BadArtifact(loaded.folder, f"{artifacts.TENSORS}: tensor {missing} is missing") from None
-    except ValueError as error:
-        raise artifacts.BadArtifact(loaded.folder, f"{artifacts.TENSORS}: {error}") from None
-
-
-def _setting(loaded: artifacts.Artifact, name: str, least: float) -> float:
-    value = loaded.settings.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 1e6:
-        raise artifacts.BadArtifact(loaded.folder, f"{artifacts.SETTINGS}: {name} must be a number from {least} to 1e6")
-    return value
-
-
-def _encoder(loaded: artifacts.Artifact) -> Encoder:
-    """The encoder that made the artifact's vectors; vectors of any other one mean nothing beside them."""
-    needed = loaded.manifest.encoder
-    if needed is None or needed.name not in ENCODERS:
-        named = "no encoder" if needed is None else f"the encoder {needed.name!r}"
-        raise artifacts.BadArtifact(loaded.folder, f"names {named}; known: {', '.join(ENCODERS)}")
-    encoder = ENCODERS[needed.name]()
-    if encoder.hash != needed.hash:
-        raise artifacts.BadArtifact(loaded.folder, f"was made with another version of the encoder {needed.name!r}; train it again")
-    return encoder
+    @classmethod
+    def read(cls, stored: Stored) -> Neighbours:
+        return read(stored)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.gateways import chat, fake, model, pair, route, serving
+from tests.trained import lessons, write_knn
 
 BIN = Path(sys.executable).parent
 
@@ -90,8 +90,8 @@ async def test_a_knn_route_over_an_artifact(tmp_path: Path) -> None:
     sums = [f"What is {a} times {b}?" for a, b in ((12, 7), (33, 4), (8, 91), (14, 15))]
     poems = [f"Write a poem about {thing}." for thing in ("rain", "a cat", "autumn", "the sea")]
     scores = np.array([[0.1, 0.9]] * 4 + [[0.9, 0.8]] * 4)
-    neighbours = knn.fit(encoder.encode([*sums, *poems]), scores, ["small", "large"])
-    knn.write(tmp_path / "knn", neighbours, knn.Making(encoder, "none", datetime.now(UTC), {}), k=4, shrink=0.0)
+    neighbours = knn.fit(lessons(encoder.encode([*sums, *poems]), scores, ["small", "large"]), 4)
+    write_knn(tmp_path / "knn", encoder, neighbours, ["small", "large"], k=4)
     policy = {"scorers": [{"type": "knn", "artifact": str(tmp_path / "knn")}, {"type": "cost", "weight": 0.2}]}
     async with fake("small") as small, fake("large") as large:
         config = {

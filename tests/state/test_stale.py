@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.gateways import chat, fake, model, pair, route, serving, until
 from tests.redis_servers import redis_server
+from tests.trained import lessons, write_knn
 
 SUMS = [f"What is {a} times {b}?" for a, b in ((12, 7), (33, 4), (8, 91), (14, 15))]
 
@@ -23,8 +22,8 @@ def write_artifact(folder: Path, scores: tuple[float, float]) -> None:
     from routers.scorers import knn
 
     encoder = MiniLM()
-    neighbours = knn.fit(encoder.encode(SUMS), np.array([scores] * len(SUMS)), ["small", "large"])
-    knn.write(folder, neighbours, knn.Making(encoder, "none", datetime.now(UTC), {}), k=2, shrink=0.0)
+    neighbours = knn.fit(lessons(encoder.encode(SUMS), [scores] * len(SUMS), ["small", "large"]), 2)
+    write_knn(folder, encoder, neighbours, ["small", "large"], k=2)
 
 
 async def test_another_artifact_at_the_same_place_is_asked_anew(tmp_path: Path) -> None:

@@ -54,3 +54,8 @@ def test_every_error_code_is_documented() -> None:
 def test_every_scorer_is_in_the_table_of_plugins() -> None:
     page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
     assert [name for name in Registry().names("scorers") if f"| `{name}` |" not in page] == []
+
+
+def test_every_picker_is_in_the_table_of_plugins() -> None:
+    page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+    assert [name for name in Registry().names("pickers") if f"| `{name}` |" not in page] == []

@@ -104,6 +104,8 @@ async def test_a_line_says_all_of_a_request(tmp_path: Path) -> None:
         "overhead_ms": 0.4,
         "first_byte_ms": 20.0,
         "ms": 1250.0,
+        "propensity": None,
+        "shadow": None,
     }
     assert second["prompt"] == "Wie geht's?"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

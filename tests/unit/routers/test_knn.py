@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,11 +19,13 @@ from hypothesis import strategies as st
 from routers import artifacts
 from routers.api import RouteRequest
 from routers.embedding import MiniLM
+from routers.learned import Prompts
 from routers.pickers import Best
 from routers.pipeline import Policy, Weighted, decide
 from routers.planners.single import Single
 from routers.registry import BadPlugin, Registry
-from routers.scorers.knn import Knn, Making, Neighbours, fit, write
+from routers.scorers.knn import Knn, Neighbours, fit
+from tests.trained import lessons, write_knn
 from tests.unit.routers.plugins import FILTERS, Clock, candidate
 
 MODELS = ("small", "large")
@@ -63,9 +66,11 @@ def by_hand(vectors: Any, scores: Any, embedding: Any, k: int, shrink: float) ->
 def test_expectations_are_those_of_a_plain_count(n: int, m: int, unknown: float, k: int, shrink: float, seed: int) -> None:
     vectors, scores = made_up(n, 16, m, unknown, seed)
     embedding = made_up(1, 16, 1, 0, seed + 1)[0][0]
-    found = fit(vectors, scores, [f"m{i}" for i in range(m)]).expect(embedding, k, shrink)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, by_hand(vectors, scores, embedding, k, shrink), atol=1e-5)
+    known = replace(fit(lessons(vectors, scores, [f"m{i}" for i in range(m)]), k), shrink=shrink)
+    found = known.expect(Prompts(embedding[None], ("",)))
+    assert found.mean.dtype == found.spread.dtype == np.float32
+    np.testing.assert_allclose(found.mean[0], by_hand(vectors, scores, embedding, k, shrink), atol=1e-5)
+    assert ((found.spread > 0) & (found.spread <= 0.5)).all()
 
 
 @pytest.mark.parametrize(
@@ -84,7 +89,7 @@ def test_expectations_are_those_of_a_plain_count(n: int, m: int, unknown: float,
 )
 def test_what_does_not_fit_together_is_refused(vectors: Any, scores: Any, models: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        fit(vectors, scores, models)
+        fit(lessons(vectors, scores, models), 3)
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +99,12 @@ def encoder() -> MiniLM:
 
 @pytest.fixture(scope="module")
 def neighbours(encoder: MiniLM) -> Neighbours:
-    return fit(encoder.encode(PROMPTS), np.array(SCORES), MODELS)
+    return fit(lessons(encoder.encode(PROMPTS), SCORES, MODELS), 3)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, encoder: MiniLM, neighbours: Neighbours) -> Path:
-    write(tmp_path / "knn", neighbours, Making(encoder, "d" * 64, datetime(2026, 11, 24, tzinfo=UTC), {}), k=3, shrink=0.5)
+    write_knn(tmp_path / "knn", encoder, neighbours, MODELS, k=3, shrink=0.5)
     return tmp_path / "knn"
 
 
@@ -132,7 +137,8 @@ def test_k_and_shrink_come_from_the_artifact_unless_given(folder: Path, encoder:
     embedding = encoder.encode(["Hello"])[0]
     request = RouteRequest(embedding=embedding)
     for options, k, shrink in (({}, 3, 0.5), ({"k": 1}, 1, 0.5), ({"k": 1000, "shrink": 0}, 6, 0.0)):
-        expected = dict(zip(MODELS, map(float, neighbours.expect(embedding, k, shrink)), strict=True))
+        found = replace(neighbours, k=k, shrink=shrink).expect(Prompts(embedding[None], ("",)))
+        expected = dict(zip(MODELS, map(float, found.mean[0]), strict=True))
         assert build(folder, **options).score(request, FLEET) == pytest.approx(expected)
 
 
@@ -164,7 +170,7 @@ class Stranger(Other):
 
 @pytest.mark.parametrize(("other", "message"), [(Other, "another version of the encoder"), (Stranger, "known: minilm")])
 def test_an_artifact_of_another_encoder_is_refused(tmp_path: Path, neighbours: Neighbours, other: type[Other], message: str) -> None:
-    write(tmp_path / "knn", neighbours, Making(other(), "d" * 64, datetime(2026, 11, 24, tzinfo=UTC), {}))
+    write_knn(tmp_path / "knn", other(), neighbours, MODELS, k=3)
     with pytest.raises(BadPlugin) as caught:
         build(tmp_path / "knn")
     assert message in caught.value.message
@@ -177,16 +183,20 @@ Change = Callable[[dict[str, Any], dict[str, Any]], object]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors, _: tensors.pop("scores"), "tensor 'scores' is missing"),
-        (lambda tensors, _: tensors.update(vectors=tensors["vectors"] * 2), "unit length"),
-        (lambda tensors, _: tensors.update(scores=tensors["scores"][:2]), "do not fit"),
-        (lambda _, settings: settings.update(k=0), "k must be a number"),
-        (lambda _, settings: settings.update(k="3"), "k must be a number"),
-        (lambda _, settings: settings.pop("shrink"), "shrink must be a number"),
+        (lambda tensors, _: tensors.pop("router/scores"), "tensor 'router/scores' is missing"),
+        (lambda tensors, _: tensors.update({"router/vectors": tensors["router/vectors"] * 2}), "unit length"),
+        (lambda tensors, _: tensors.update({"router/scores": tensors["router/scores"][:2]}), "do not fit"),
+        (lambda _, settings: settings["router"].update(k=0), "k must be a number"),
+        (lambda _, settings: settings["router"].update(k="3"), "k must be a number"),
+        (lambda _, settings: settings["router"].pop("shrink"), "shrink must be a number"),
+        (lambda _, settings: settings.pop("router"), "router must be an object"),
+        (lambda _, settings: settings["calibration"].update(shifts=[0.0]), "shifts must be 2 numbers"),
+        (lambda _, settings: settings["calibration"].update(slope=-1), "slope must be a number"),
     ],
 )
 def test_an_artifact_that_makes_no_sense_is_refused(folder: Path, encoder: MiniLM, change: Change, message: str) -> None:
-    tensors, settings = dict(artifacts.load(folder).tensors), dict(artifacts.load(folder).settings)
+    kept = artifacts.load(folder)
+    tensors, settings = dict(kept.tensors), json.loads(json.dumps(kept.settings))
     change(tensors, settings)
     origin = artifacts.Origin("knn", MODELS, "d" * 64, datetime(2026, 11, 24, tzinfo=UTC), artifacts.EncoderId.of(encoder))
     artifacts.write(folder, origin, tensors, settings)

@@ -9,14 +9,15 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
+from routers.families import FAMILIES
 from routers.pickers import Weighted
 from routers.registry import BadPlugin, Kind, Registry
 from routers.scorers.cost import Cost
 
 BUILT_IN = {
     "filters": {"allow_list", "capability", "context_window", "health", "max_cost"},
-    "scorers": {"cost", "knn", "load", "rules", "weights"},
-    "pickers": {"best", "weighted"},
+    "scorers": {"cost", "load", "rules", "weights", *FAMILIES},
+    "pickers": {"best", "budget", "explore", "shadow", "threshold", "weighted"},
     "planners": {"single"},
 }
 
@@ -66,7 +67,7 @@ def rule(**when: Any) -> dict[str, Any]:
     ("kind", "name", "options", "path", "message"),
     [
         ("scorers", "costs", {}, (), "did you mean 'cost'?"),
-        ("scorers", "nothing-like-it", {}, (), "known: cost,"),
+        ("scorers", "nothing-like-it", {}, (), "known: adapter, blend,"),
         ("planners", "cost", {}, (), "no planner named 'cost'"),
         ("scorers", "cost", {"answer_token": 3}, ("answer_token",), "did you mean 'answer_tokens'?"),
         ("scorers", "cost", {"answer_tokens": 0}, ("answer_tokens",), "greater than 0"),

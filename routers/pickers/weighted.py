@@ -1,4 +1,4 @@
-"""From scores to who serves."""
+"""Draws in proportion to the scores."""
 
 from __future__ import annotations
 
@@ -9,21 +9,13 @@ from typing import Annotated
 from pydantic import Field
 
 from routers.api import RouteRequest, Scored
-
-
-class Best:
-    """The greatest score serves."""
-
-    deterministic = True
-
-    def pick(self, request: RouteRequest, ranked: Sequence[Scored], rng: Random) -> Sequence[Scored]:
-        return ranked
+from routers.pickers.order import draw
 
 
 class Weighted:
     """Draws who serves, each candidate with a chance proportional to its score to the power of `sharpness`.
 
-    The others stay the fallback order, best first.
+    The others stay the fallback order, best first. The chances are logged as propensities.
     """
 
     deterministic = False
@@ -35,5 +27,4 @@ class Weighted:
         chances = [max(0.0, scored.score) ** self._sharpness for scored in ranked]
         if sum(chances) <= 0:
             return ranked
-        drawn = rng.choices(range(len(ranked)), chances)[0]
-        return [ranked[drawn], *ranked[:drawn], *ranked[drawn + 1 :]]
+        return draw(ranked, chances, rng)
