@@ -30,6 +30,7 @@ from gateway.account.journal import Journal
 from gateway.account.ledger import Ledger
 from gateway.account.ledger_files import LedgerFile
 from gateway.account.metrics import BackendState, Metrics
+from gateway.account.snapshots import Snapshots
 from gateway.api import admin, errors, health, models, openapi, routing
 from gateway.api.callers import identify, identify_admin
 from gateway.api.completions import Completions, Settings
@@ -116,6 +117,7 @@ class Gateway:
     executor: Executor
     bookkeeper: Bookkeeper
     feedback: Feedback
+    snapshots: Snapshots
     deadlines: Deadlines
     journal: Journal
     ledger: Ledger
@@ -141,17 +143,12 @@ def build(
     journal = Journal(out, plain)
     ledger = _ledger(config, memory.store, metrics)
     threads = ThreadPoolExecutor(THINKING_THREADS, "pointsman-think")
-    stickiness = Stickiness(
-        config.sessions.prefill_tokens_per_second,
-        config.sessions.second_weight,
-        config.sessions.inertia,
-    )
     decider = Decider(
         fleet,
         routes,
         memory.choices,
         memory.sessions,
-        stickiness,
+        Stickiness(config.sessions.prefill_tokens_per_second, config.sessions.second_weight, config.sessions.inertia),
         threads,
         metrics,
         clock=time.perf_counter,
@@ -159,21 +156,49 @@ def build(
         new_id=lambda: f"dec-{ids()}",
         rng=rng,
     )
-    executor = _executor(config, fleet, rng)
     candidates = {name: route.models for name, route in routes.items()}
     bookkeeper = Bookkeeper(fleet, candidates, metrics, journal, ledger, memory.decisions, guard.limits)
+    feedback, snapshots = _learning(config, routes, memory, ledger, metrics, ids())
+    return Gateway(
+        config=config,
+        fleet=fleet,
+        guard=guard,
+        memory=memory,
+        decider=decider,
+        executor=_executor(config, fleet, rng),
+        bookkeeper=bookkeeper,
+        feedback=feedback,
+        snapshots=snapshots,
+        deadlines=deadlines,
+        journal=journal,
+        ledger=ledger,
+        metrics=metrics,
+        threads=threads,
+        ids=ids,
+    )
+
+
+def _learning(
+    config: Config, routes: Mapping[str, Route], memory: Memory, ledger: Ledger, metrics: Metrics, origin: str
+) -> tuple[Feedback, Snapshots]:
+    """Who tells learners of feedback, and who keeps what they learn: in a thread of their own, so that no decision waits for them."""
+    thread = ThreadPoolExecutor(1, "pointsman-learn")
+    policies = {name: route.policy for name, route in routes.items()}
     feedback = Feedback(
         memory.decisions,
-        {name: route.policy for name, route in routes.items()},
+        policies,
         ledger,
         metrics,
-        threads,
+        thread,
         memory.store,
         ttl_seconds=config.decisions.ttl_seconds,
-        origin=ids(),
+        origin=origin,
         wall_clock=time.time,
     )
-    return Gateway(config, fleet, guard, memory, decider, executor, bookkeeper, feedback, deadlines, journal, ledger, metrics, threads, ids)
+    keepers = [keeper for policy in policies.values() for keeper in policy.keepers]
+    snapshots = Snapshots(keepers, thread, clock=time.monotonic, wall_clock=time.time)
+    metrics.watch(metrics.failures.labels("artifacts"), lambda: snapshots.failures)
+    return feedback, snapshots
 
 
 def _memory(config: Config, metrics: Metrics, ids: Callable[[], str]) -> Memory:

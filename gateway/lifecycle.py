@@ -34,6 +34,7 @@ async def running(gateway: Gateway) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await gateway.snapshots.aclose()
         for served in gateway.fleet:
             for backend in served.pool.backends:
                 await backend.transport.aclose()
@@ -50,6 +51,7 @@ def _background(gateway: Gateway) -> Iterator[Coroutine[Any, Any, None]]:
     yield _measure(gateway.metrics)
     yield gateway.ledger.run()
     yield gateway.feedback.run()
+    yield gateway.snapshots.run()
     if gateway.memory.store is not None:
         yield gateway.memory.store.run()
     if gateway.guard.keys is not None:

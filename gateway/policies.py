@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gateway.config import Config, PluginSection, RouteSection
@@ -35,6 +36,7 @@ class _Builder:
         self._registry = registry
         self.source = source
         self.problems: list[Problem] = []
+        self._learned: set[Path] = set()
 
     def route(self, index: int, section: RouteSection) -> Route | None:
         before = len(self.problems)
@@ -45,6 +47,7 @@ class _Builder:
         filters = [*(PluginSection(type=name) for name in ALWAYS if name not in named), *filters]
         built_filters = [(f.type, self._plugin("filters", f, (*place, "filters", n))) for n, f in enumerate(filters)]
         scorers = [self._plugin("scorers", s, (*place, "scorers", n)) for n, s in enumerate(policy.scorers)]
+        self._check_learners(scorers, (*place, "scorers"))
         picker = self._plugin("pickers", policy.picker, (*place, "picker"))
         planner = self._plugin("planners", policy.planner, (*place, "planner"))
         if len(self.problems) > before:
@@ -78,6 +81,16 @@ class _Builder:
         except BadPlugin as bad:
             self.problems.append(self.source.problem((*place, *bad.path) if bad.path else (*place, "type"), bad.message))
             return None
+
+    def _check_learners(self, scorers: Sequence[Any], place: tuple[Key, ...]) -> None:
+        """Two that learn into the same artifact would undo each other's versions."""
+        for number, scorer in enumerate(scorers):
+            folder = getattr(scorer, "learns_into", None)
+            if folder in self._learned:
+                message = f"another scorer learns into {folder} already; give each a copy of its own"
+                self.problems.append(self.source.problem((*place, number, "artifact"), message))
+            elif folder is not None:
+                self._learned.add(folder)
 
     def _encoder(self, scorers: Sequence[Any], place: tuple[Key, ...]) -> Encoder | None:
         """The one encoder whose vectors the scorers read."""

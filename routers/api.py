@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
@@ -313,6 +314,25 @@ class Planner(Protocol):
 
 
 class Learner(Protocol):
-    """Hears how it went: any plugin of a policy that has this method is told. It must return soon, and is called in one thread."""
+    """Hears how it went: any plugin of a policy that has this method is told. It must return soon, and is called in one thread.
+
+    A plugin that learns only if it is configured to says so by an attribute `learns`. One whose opinions change as it learns has a text
+    `revision` that changes with them, though not necessarily each time: remembered choices do not outlive it.
+    """
 
     def observe(self, outcome: Outcome) -> None: ...
+
+
+class Keeper(Learner, Protocol):
+    """A learner that keeps what it learned. Called in the same thread as `observe`.
+
+    `keep`: every few seconds, `due` at most every `snapshot_seconds` and at the end. Writes down what is worth it, and returns the name of
+    what it wrote; None if nothing. Raises OSError or ValueError, whose text tells the operator what is wrong. `close`: after the last one.
+    """
+
+    @property
+    def snapshot_seconds(self) -> float: ...
+
+    def keep(self, now: datetime, due: bool) -> str | None: ...
+
+    def close(self) -> None: ...

@@ -116,7 +116,7 @@ class Lessons:
 
 
 class Predictor(Protocol):
-    """A fitted router of some family, for the models that it was fitted to. Immutable but for what it learns while serving."""
+    """A fitted router of some family, for the models that it was fitted to. Immutable: what learns while serving makes another one."""
 
     def expect(self, prompts: Prompts) -> Expected: ...
 

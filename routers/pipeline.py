@@ -14,6 +14,7 @@ from routers.api import (
     Choice,
     Encoder,
     Filter,
+    Keeper,
     Learner,
     Need,
     NoCandidate,
@@ -51,7 +52,7 @@ class Policy:
     `needs`: what the scorers read beyond the counts. `instant`: a decision takes microseconds, so it may run on the event loop.
     `cacheable`: the same request would get the same choice a moment later. `artifacts`: hashes of what its scorers and its picker were
     loaded from.
-    `learners`: its plugins that want to hear how it went, by name.
+    `learners`: its plugins that want to hear how it went, by name. `keepers`: those of them that keep what they learned.
     """
 
     __slots__ = (
@@ -61,11 +62,13 @@ class Policy:
         "encoder",
         "filters",
         "instant",
+        "keepers",
         "learners",
         "name",
         "needs",
         "picker",
         "planner",
+        "revised",
         "scorers",
     )
 
@@ -92,7 +95,15 @@ class Policy:
         loaded: list[object] = [*(weighted.scorer for weighted in scorers), picker]
         self.artifacts = tuple(str(getattr(plugin, "artifact_hash", "")) for plugin in loaded)
         plugins: list[tuple[str, object]] = [*filters, *((w.name, w.scorer) for w in scorers), ("picker", picker), ("planner", planner)]
-        self.learners: tuple[tuple[str, Learner], ...] = tuple((n, cast(Learner, p)) for n, p in plugins if hasattr(p, "observe"))
+        hearing = [(name, plugin) for name, plugin in plugins if hasattr(plugin, "observe") and getattr(plugin, "learns", True)]
+        self.learners: tuple[tuple[str, Learner], ...] = tuple((name, cast(Learner, plugin)) for name, plugin in hearing)
+        self.keepers: tuple[tuple[str, Keeper], ...] = tuple((name, cast(Keeper, plugin)) for name, plugin in hearing if _keeps(plugin))
+        self.revised: tuple[object, ...] = tuple(plugin for _, plugin in hearing if hasattr(plugin, "revision"))
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """What was learned since the start, as far as opinions have changed by it."""
+        return tuple(str(getattr(plugin, "revision", "")) for plugin in self.revised) if self.revised else ()
 
     def cost_weight(self, request: RouteRequest) -> float:
         """How much the opinion on cost counts in a decision on this request."""
@@ -165,6 +176,10 @@ def default_choice(
     notes = _Notes(clock)
     left, rejected = _filter(policy, request, candidates, notes)
     return _choice(policy, reason, _default_order(policy, request, left), rejected, notes)
+
+
+def _keeps(plugin: object) -> bool:
+    return hasattr(plugin, "keep") and hasattr(plugin, "snapshot_seconds")
 
 
 def _choice(policy: Policy, reason: Reason, ranking: Sequence[Scored], rejected: Mapping[str, str], notes: _Notes) -> Choice:

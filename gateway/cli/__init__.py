@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
+from gateway.cli.artifacts import artifacts
 from gateway.cli.calibrate import calibrate
 from gateway.cli.check import check
 from gateway.cli.demo import demo
@@ -30,6 +31,7 @@ app = typer.Typer(
 for command in (serve, demo, check, explain, calibrate, train, evaluate, plugins):
     app.command()(command)
 app.command("fake-vllm")(fake_vllm)
+app.add_typer(artifacts, name="artifacts")
 app.add_typer(keys, name="keys")
 app.add_typer(ledger, name="ledger")
 app.add_typer(outcomes, name="outcomes")

@@ -294,7 +294,8 @@ class Decider:
             text = wire.prompt.text(route.text_cap).strip().encode(errors="replace")
         p = wire.preferences
         wishes = (_sorted(p.models), _sorted(p.exclude), p.max_cost_usd, p.min_quality, p.cost_weight, _sorted(caller.models))
-        read = (route.fingerprint, wire.endpoint, _sorted(wire.needs), wire.prompt.size, wire.max_tokens, wire.n, wishes, text)
+        base = (route.fingerprint, route.policy.revisions)
+        read = (base, wire.endpoint, _sorted(wire.needs), wire.prompt.size, wire.max_tokens, wire.n, wishes, text)
         return ChoiceKey(caller.id, hashlib.blake2b(msgspec.msgpack.encode(read), digest_size=16).digest())
 
 

@@ -30,8 +30,8 @@ KNOBS = (8.0,)
 """Neighbourhoods that have weights of their own."""
 FOLDS = 4
 SHARPNESS = 12.0
-PACE = Pace(epochs=30, rate=5e-3, decay=1.0)
-"""The decay keeps the weights near each other: a member is left out only where it is clearly worse."""
+PACE = Pace(epochs=60, rate=5e-3, decay=0.1)
+"""The decay is of what a neighbourhood's weights differ from everybody's."""
 
 Fit = Callable[[Lessons, float, int], Predictor]
 Read = Callable[[Stored], Predictor]
@@ -43,22 +43,25 @@ MEMBERS: Mapping[str, tuple[Fit, Read, float]] = MappingProxyType(
         "two_step": (two_step.fit, two_step.read, 10.0),
         "matrix_factorization": (matrix_factorization.fit, matrix_factorization.read, 16.0),
         "latent": (latent.fit, latent.read, 8.0),
-        "mlp": (mlp.fit, mlp.read, 128.0),
+        "mlp": (mlp.fit, mlp.read, 256.0),
         "gbm": (gbm.fit, gbm.read, 7.0),
         "graph": (graph.fit, graph.read, 64.0),
     }
 )
 """How each is fitted and read, and its knob."""
-USUAL = ("knn", "clusters", "two_step", "mlp", "graph")
+USUAL = ("two_step", "mlp", "graph")
 """Chosen on the train and validation splits of three pools: the others added nothing to these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """j members. `centres`: float32 (c, d), the neighbourhoods. `weights`: (c, j). `slope`: (1,), `shift`: (m,): of the blended logit."""
+    """j members. `centres`: float32 (c, d), the neighbourhoods. `everywhere`: (j,) and `weights`: (c, j), added up: logarithms of the
+    members' weights. `slope`: (1,), `shift`: (m,): of the blended logit.
+    """
 
     members: Mapping[str, Predictor]
     centres: Floats
+    everywhere: Floats
     weights: Floats
     slope: Floats
     shift: Floats
@@ -66,14 +69,15 @@ class Blend:
     def expect(self, prompts: Prompts) -> Expected:
         found = [member.expect(prompts) for member in self.members.values()]
         means, spreads = np.stack([one.mean for one in found], axis=2), np.stack([one.spread for one in found], axis=2)
-        weights = _softmax(_near(prompts.vectors, self.centres) @ self.weights)
+        weights = _softmax(_near(prompts.vectors, self.centres) @ self.weights + self.everywhere)
         mean = sigmoid(self.slope * np.einsum("nmj,nj->nm", logit(means), weights) + self.shift)
         apart = np.einsum("nmj,nj->nm", (means - mean[:, :, None]) ** 2, weights)
         own = np.einsum("nmj,nj->nm", spreads, weights)
         return Expected(mean, np.sqrt(apart + own**2).astype(np.float32))
 
     def tensors(self) -> Mapping[str, Tensor]:
-        kept: dict[str, Tensor] = {"centres": self.centres, "weights": self.weights, "slope": self.slope, "shift": self.shift}
+        weights = {"everywhere": self.everywhere, "weights": self.weights, "slope": self.slope, "shift": self.shift}
+        kept: dict[str, Tensor] = {"centres": self.centres, **weights}
         for name, member in self.members.items():
             for key, array in member.tensors().items():
                 if key == "reading":
@@ -122,17 +126,23 @@ def _unseen(lessons: Lessons, seed: int, members: Sequence[str]) -> Floats:
 
 
 def _weigh(near: Floats, logits: Floats, scores: Floats, seed: int) -> Sequence[Floats]:
-    """Weights (c, j), slope (1,) and shift (m,) that make the blended expectations come true."""
-    start = [np.zeros((near.shape[1], logits.shape[2]), np.float32), np.ones(1, np.float32), np.zeros(scores.shape[1], np.float32)]
+    """Everybody's weights (j,), what each neighbourhood adds (c, j), slope (1,) and shift (m,) that make blended expectations come true."""
+    members = logits.shape[2]
+    start = [
+        np.zeros(members, np.float32),
+        np.zeros((near.shape[1], members), np.float32),
+        np.ones(1, np.float32),
+        np.zeros(scores.shape[1], np.float32),
+    ]
 
     def gradients(now: Sequence[Floats], where: Rows) -> Sequence[Floats]:
         close, taken = near[where], logits[where]
-        weights = _softmax(close @ now[0])
+        weights = _softmax(close @ now[1] + now[0])
         mixed = np.einsum("nmj,nj->nm", taken, weights)
-        error = masked_error(sigmoid(now[1] * mixed + now[2]), scores[where])
-        pull = now[1] * np.einsum("nm,nmj->nj", error, taken)
+        error = masked_error(sigmoid(now[2] * mixed + now[3]), scores[where])
+        pull = now[2] * np.einsum("nm,nmj->nj", error, taken)
         back = weights * (pull - (pull * weights).sum(axis=1, keepdims=True))
-        return close.T @ back, (error * mixed).sum(keepdims=True)[0], error.sum(axis=0)
+        return back.sum(axis=0), close.T @ back, (error * mixed).sum(keepdims=True)[0], error.sum(axis=0)
 
     descend(start, gradients, len(scores), PACE, seed)
     return start
@@ -147,7 +157,14 @@ def read(stored: Stored) -> Blend:
     members = {name: MEMBERS[name][1](stored.part(name)) for name in names}
     centres = stored.array("centres", None, None)
     weights = stored.array("weights", len(centres), len(names))
-    return Blend(members, centres, weights, stored.array("slope", 1), stored.array("shift", len(stored.models)))
+    return Blend(
+        members,
+        centres,
+        stored.array("everywhere", len(names)),
+        weights,
+        stored.array("slope", 1),
+        stored.array("shift", len(stored.models)),
+    )
 
 
 class BlendScorer(LearnedScorer):

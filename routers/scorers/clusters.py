@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from routers.artifacts import SETTINGS, TENSORS, BadArtifact
-from routers.learned import Expected, LearnedScorer, Lessons, Prompts, Stored
+from routers.learned import Expected, Lessons, Prompts, Stored
 from routers.learning.centroids import centroids
+from routers.online import LearningScorer
 
 if TYPE_CHECKING:
     from routers.artifacts import Tensor
@@ -52,6 +54,17 @@ class Table:
         """The nearest group of a vector (d,)."""
         return int(np.argmax(self.centres @ vector))
 
+    def open_to(self, column: int) -> bool:
+        return True
+
+    def learn(self, prompts: Prompts, column: int, score: float) -> Table:
+        """One more count in the group that is nearest to the prompt."""
+        group = self.group(prompts.vectors[0])
+        right, wrong = self.right.copy(), self.wrong.copy()
+        right[group, column] += score
+        wrong[group, column] += 1 - score
+        return replace(self, right=right, wrong=wrong)
+
     def tensors(self) -> Mapping[str, Tensor]:
         return {"centres": self.centres, "right": self.right, "wrong": self.wrong}
 
@@ -83,10 +96,14 @@ def read(stored: Stored) -> Table:
     return Table(centres, right, wrong)
 
 
-class Clusters(LearnedScorer):
-    """Each model's record in the groups of prompts that are nearest to this one. `artifact`: made by `pointsman train clusters`."""
+class Clusters(LearningScorer):
+    """Each model's record in the groups of prompts that are nearest to this one. `artifact`: made by `pointsman train clusters`.
+
+    With `learn_per_hour`, feedback counts as further outcomes.
+    """
 
     kind = "clusters"
+    learned = MappingProxyType({"right": 1, "wrong": 1})
 
     @classmethod
     def read(cls, stored: Stored) -> Table:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from routers.artifacts import TENSORS, BadArtifact
-from routers.learned import Expected, LearnedScorer, Lessons, Prompts, Stored, logit, sigmoid
+from routers.learned import Expected, Lessons, Prompts, Stored, logit, sigmoid
 from routers.learning.assignment import billions
+from routers.online import LearningScorer
 from routers.scorers.knn import Neighbours
 from routers.scorers.knn import fit as fit_knn
 from routers.scorers.knn import read as read_knn
@@ -71,6 +73,20 @@ class Newcomers:
         spread = (np.sqrt(np.maximum(variance, 0)) * mean * (1 - mean)).astype(np.float32)
         mean[:, self.places], spread[:, self.places] = near.mean, near.spread
         return Expected(mean, spread)
+
+    def open_to(self, column: int) -> bool:
+        """Newcomers alone learn: what is known of the others are neighbours, and these are chosen at training."""
+        return column not in self.places
+
+    def learn(self, prompts: Prompts, column: int, score: float) -> Newcomers:
+        """Bayes' rule for one outcome of a newcomer; the first one ends the caution, as in `fit`."""
+        mean, covariance = self.means[column].astype(np.float64), self.covariance[column].astype(np.float64)
+        if covariance[0, 0] == self.covariance[self.places[0], 0, 0]:  # as foreseen, like the known ones: nothing came yet
+            mean[0] += CAUTION * math.sqrt(covariance[0, 0])
+        easy = ease(self.known.expect(prompts).mean, self.level) @ self.likeness[column]
+        means, covariances = self.means.copy(), self.covariance.copy()
+        means[column], covariances[column] = posterior(mean, covariance, easy, np.array([score], dtype=np.float32))
+        return replace(self, means=means, covariance=covariances)
 
     def tensors(self) -> Mapping[str, Tensor]:
         own = {"places": self.places, "likeness": self.likeness, "level": self.level, "means": self.means, "covariance": self.covariance}
@@ -200,10 +216,14 @@ def read(stored: Stored) -> Newcomers:
     return Newcomers(known, places, likeness, level, stored.array("means", models, 2), stored.array("covariance", models, 2, 2))
 
 
-class Prior(LearnedScorer):
-    """Models with few or no outcomes: what size, price and family promise, mended by what came. `artifact`: of `pointsman train prior`."""
+class Prior(LearningScorer):
+    """Models with few or no outcomes: what size, price and family promise, mended by what came. `artifact`: of `pointsman train prior`.
+
+    With `learn_per_hour`, feedback on these models counts as further outcomes.
+    """
 
     kind = "prior"
+    learned = MappingProxyType({"means": 0, "covariance": 0})
 
     @classmethod
     def read(cls, stored: Stored) -> Newcomers:
