@@ -272,6 +272,17 @@ class LearnedScorer:
         self.artifact_hash = loaded.hash
         self.artifact = loaded
         self._columns = {name: column for column, name in enumerate(self.models)}
+        self._try_out()
+
+    def _try_out(self) -> None:
+        """Raises BadArtifact if its parts do not fit each other or the encoder's vectors."""
+        folder = self.artifact.folder
+        try:
+            found = self.expect(Prompts(self.encoder.encode([""]), ("",)), self.models)
+        except (ValueError, IndexError) as error:
+            raise artifacts.BadArtifact(folder, f"{artifacts.TENSORS}: the tensors do not fit together: {error}") from None
+        if found.mean.shape != (1, len(self.models)) or not np.isfinite(found.spread).all():
+            raise artifacts.BadArtifact(folder, f"{artifacts.TENSORS}: what it expects is not finite")
 
     @classmethod
     def read(cls, stored: Stored) -> Predictor:

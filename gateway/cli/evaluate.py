@@ -12,6 +12,7 @@ import typer
 from gateway.cli.loading import WRONG_INPUT
 
 if TYPE_CHECKING:
+    from routers.learned import LearnedScorer
     from routers.learning.evaluate import Judged, Pool
     from routers.learning.outcomes import Outcomes
 
@@ -28,6 +29,10 @@ def evaluate(
     ledger: Annotated[
         Path | None,
         typer.Option(help="a ledger's JSONL file, instead of a table: what the policy that served is worth, by its propensities"),
+    ] = None,
+    reworded: Annotated[int, typer.Option(min=0, help="questions that are also asked in other words; 0 leaves that out")] = 0,
+    newer: Annotated[
+        Path | None, typer.Option("--drift", help="a table of newer prompts (`pointsman ledger outcomes`): are they still like train's?")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
@@ -50,8 +55,12 @@ def evaluate(
     try:
         pool = Pool.of(table, split)
         validation = None if split == "validation" else _validation(table)
-        judged = {folder.name: _judge(folder, table, pool, validation, vectors) for folder in artifact or []}
-        found = judge(pool, judged, validation)
+        asked = {folder.name: _ask(folder, table, pool, validation, vectors) for folder in artifact or []}
+        found = judge(pool, {name: judged for name, (judged, _) in asked.items()}, validation)
+        for name, (judged, scorer) in asked.items():
+            _check(found["routers"][name], scorer, judged, pool, table, reworded)
+        if newer is not None:
+            _drift(found, table, load_outcomes(newer, None), {name: scorer for name, (_, scorer) in asked.items()}, vectors)
     except (ValueError, BadArtifact) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(WRONG_INPUT) from None
@@ -83,8 +92,8 @@ def _validation(table: Outcomes) -> Pool | None:
         return None
 
 
-def _judge(folder: Path, table: Outcomes, pool: Pool, validation: Pool | None, vectors: Path | None) -> Judged:
-    """What the artifact expects, as it would say it when it serves. Raises ValueError, BadArtifact."""
+def _ask(folder: Path, table: Outcomes, pool: Pool, validation: Pool | None, vectors: Path | None) -> tuple[Judged, LearnedScorer]:
+    """What the artifact expects, as it would say it when it serves, and the scorer. Raises ValueError, BadArtifact."""
     from gateway.cli.learning import encode
     from routers.families import serve
     from routers.learned import Prompts
@@ -96,7 +105,28 @@ def _judge(folder: Path, table: Outcomes, pool: Pool, validation: Pool | None, v
         raise ValueError(f"{folder}: knows nothing of {', '.join(missing)}; it was trained on {', '.join(scorer.models)}")
     asked = [*pool.rows.tolist(), *([] if validation is None else validation.rows.tolist())]
     texts = [table.prompts[row] for row in asked]
-    return judge(scorer, Prompts(encode(texts, scorer.encoder, vectors), tuple(texts)), pool.models, len(pool.rows))
+    return judge(scorer, Prompts(encode(texts, scorer.encoder, vectors), tuple(texts)), pool.models, len(pool.rows)), scorer
+
+
+def _check(block: dict[str, Any], scorer: LearnedScorer, judged: Judged, pool: Pool, table: Outcomes, reworded: int) -> None:
+    """Adds to a router's block whether it keeps its promises, and its mind when questions are worded otherwise."""
+    from routers.learning.checks import promises, steadiness
+
+    block["promises"] = promises(scorer, judged, pool)
+    if reworded:
+        texts = [table.prompts[row] for row in pool.rows[:: max(1, len(pool.rows) // reworded)].tolist()][:reworded]
+        block["robustness"] = steadiness(scorer, scorer.encoder.encode, texts, pool, block.get("validation_lambda") or 0.0)
+
+
+def _drift(found: dict[str, Any], table: Outcomes, newer: Outcomes, scorers: dict[str, LearnedScorer], vectors: Path | None) -> None:
+    """Adds to each router's block whether newer prompts are still like those of the train split. Raises ValueError for too few."""
+    from gateway.cli.learning import encode
+    from routers.learning.drift import drift
+
+    train = [prompt for prompt, split in zip(table.prompts, table.splits, strict=True) if split == "train"]
+    for name, scorer in scorers.items():
+        known, fresh = (encode(prompts, scorer.encoder, vectors) for prompts in (train, list(newer.prompts)))
+        found["routers"][name]["drift"] = drift(known, fresh)
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -30,6 +30,8 @@ PRIOR = 10.0
 FEWEST_KINDS = 5
 """With fewer datasets, the kinds are groups of like prompts instead."""
 GROUPS = 24
+LEAST_VARIANCE = 1e-6
+"""Rounding may bring it below 0."""
 MANY_KINDS = 80
 
 
@@ -59,7 +61,7 @@ class Plan:
         """The table's mean over the kinds that it may be; no opinion on models that the plan does not keep."""
         kinds = self.kinds(prompts)
         mean = kinds @ self.table
-        variance = np.maximum(kinds @ (self.table**2 + self.spread**2) - mean**2, 0)
+        variance = np.maximum(kinds @ (self.table**2 + self.spread**2) - mean**2, LEAST_VARIANCE)
         return Expected(np.where(self.kept, mean, np.nan).astype(np.float32), np.sqrt(variance).astype(np.float32))
 
     def tensors(self) -> Mapping[str, Tensor]:
