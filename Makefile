@@ -12,7 +12,7 @@ DEV := $(VENV)/.dev
 NOT_FAST := slow or clients or vllm or bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-vllm docs test check fast test-clients test-vllm bench bench-check bench-state lock format clean system-packages
+.PHONY: help demo demo-vllm docs test check fast test-clients test-vllm bench bench-check bench-state bench-routers figures lock format clean system-packages
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,12 @@ bench-check: $(DEV) system-packages ## is a cached decision at least 0.12 of ngi
 bench-state: $(DEV) system-packages ## decisions in µs, and what requests feel of a frozen Redis
 	$(BIN)/python -m tests.benchmarks.decisions
 	$(BIN)/python -m tests.benchmarks.frozen_redis
+
+bench-routers: $(DEV) ## µs of a decision of each learned router, 20 models and 100,000 training rows
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.routers
+
+figures: $(DEV) ## train and judge every learned router on recorded outcomes; writes the tables of README.md
+	$(BIN)/python scripts/figures.py
 
 lock: ## resolve the lock files anew
 	$(PYTHON) scripts/lock.py

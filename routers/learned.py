@@ -72,6 +72,7 @@ class Expected:
 class Lessons:
     """Outcomes to learn from: n prompts, m models. `scores`, `costs`: float32 (n, m), NaN where unknown. `datasets`: n names.
 
+    `aside`: float32 (n, x), outcomes of other models on the same prompts, NaN where unknown: they tell hard prompts from easy ones.
     `reading`: how wording becomes numbers, where that is settled; None: whoever needs it settles it.
     `cards`: what is known of the models themselves (price, window, description); a model that has none has a bare card.
     """
@@ -83,6 +84,7 @@ class Lessons:
     datasets: tuple[str, ...]
     cards: tuple[Model, ...] = ()
     reading: Reading | None = None
+    aside: Floats | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError if the parts do not fit together."""
@@ -103,7 +105,9 @@ class Lessons:
     def take(self, rows: Rows) -> Lessons:
         """The lessons at these places."""
         datasets = tuple(self.datasets[row] for row in rows.tolist())
-        return replace(self, prompts=self.prompts.take(rows), scores=self.scores[rows], costs=self.costs[rows], datasets=datasets)
+        aside = None if self.aside is None else self.aside[rows]
+        prompts, scores, costs = self.prompts.take(rows), self.scores[rows], self.costs[rows]
+        return replace(self, prompts=prompts, scores=scores, costs=costs, datasets=datasets, aside=aside)
 
     @property
     def means(self) -> Floats:

@@ -47,20 +47,12 @@ def evaluate(
         raise typer.Exit(WRONG_INPUT)
     from gateway.cli.learning import load_outcomes
 
-    table = load_outcomes(outcomes, models)
+    table, _ = load_outcomes(outcomes, models)
+    newest = None if newer is None else load_outcomes(newer, None)[0]
     from routers.artifacts import BadArtifact
-    from routers.learning.evaluate import Pool
-    from routers.learning.evaluate import evaluate as judge
 
     try:
-        pool = Pool.of(table, split)
-        validation = None if split == "validation" else _validation(table)
-        asked = {folder.name: _ask(folder, table, pool, validation, vectors) for folder in artifact or []}
-        found = judge(pool, {name: judged for name, (judged, _) in asked.items()}, validation)
-        for name, (judged, scorer) in asked.items():
-            _check(found["routers"][name], scorer, judged, pool, table, reworded)
-        if newer is not None:
-            _drift(found, table, load_outcomes(newer, None), {name: scorer for name, (_, scorer) in asked.items()}, vectors)
+        found = _judge(table, artifact or [], split, vectors, reworded, newest)
     except (ValueError, BadArtifact) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(WRONG_INPUT) from None
@@ -70,6 +62,23 @@ def evaluate(
         typer.echo(json.dumps(found, indent=2))
     else:
         _print(found)
+
+
+def _judge(
+    table: Outcomes, artifacts: list[Path], split: str, vectors: Path | None, reworded: int, newest: Outcomes | None
+) -> dict[str, Any]:
+    """The block of figures, with what else is asked of each router. Raises ValueError, BadArtifact."""
+    from routers.learning.evaluate import Pool, evaluate
+
+    pool = Pool.of(table, split)
+    validation = None if split == "validation" else _validation(table)
+    asked = {folder.name: _ask(folder, table, pool, validation, vectors) for folder in artifacts}
+    found = evaluate(pool, {name: judged for name, (judged, _) in asked.items()}, validation)
+    for name, (judged, scorer) in asked.items():
+        _check(found["routers"][name], scorer, judged, pool, table, reworded)
+    if newest is not None:
+        _drift(found, table, newest, {name: scorer for name, (_, scorer) in asked.items()}, vectors)
+    return found
 
 
 def _write(path: Path, found: dict[str, Any], unseen: bool) -> None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from routers.learning.outcomes import Outcomes
 
 
-def load_outcomes(path: Path, models: str | None, newcomers: Container[str] = ()) -> Outcomes:
-    """The table, with these models alone (names with commas). Ends the command with exit code 2 if it cannot be used.
+def load_outcomes(path: Path, models: str | None, newcomers: Container[str] = ()) -> tuple[Outcomes, Outcomes]:
+    """The table with these models alone (names with commas), and the whole of it. Ends the command with exit code 2 if it cannot be used.
 
     `newcomers`: models that may be named though the table has no outcome of them; they are left out.
     """
@@ -28,9 +28,9 @@ def load_outcomes(path: Path, models: str | None, newcomers: Container[str] = ()
     try:
         found = load(path)
         if models is None:
-            return found
+            return found, found
         named = [name.strip() for name in models.split(",") if name.strip()]
-        return found.of([name for name in named if name in found.models or name not in newcomers])
+        return found.of([name for name in named if name in found.models or name not in newcomers]), found
     except ImportError as error:
         typer.echo(f"needs {error.name}: pip install 'pointsman[train,embed]'", err=True)
         raise typer.Exit(1) from None

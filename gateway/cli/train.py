@@ -46,17 +46,17 @@ def train(
         typer.echo(f"there is no router named {router!r} to train; known: {', '.join(ROUTERS)}", err=True)
         raise typer.Exit(WRONG_INPUT)
     known = _cards(cards, outcomes)
-    table = load_outcomes(outcomes, models, known if router == "prior" else {})
+    table, whole = load_outcomes(outcomes, models, known if router == "prior" else {})
     encoding = encoder_named(encoder)
     from routers.artifacts import BadArtifact
     from routers.learning.train import school
 
     used = [place for place, split in enumerate(table.splits) if split != "test"]
-    seen = table.rows(used)
+    seen, others = table.rows(used), [column for column, name in enumerate(whole.models) if name not in table.models]
     newcomers = _newcomers(table, models) if router == "prior" else ()
     try:
         family = _family(router, members, max_mean_usd, max_billions)
-        lessons = school(seen, encode(list(seen.prompts), encoding, vectors), known, newcomers)
+        lessons = school(seen, encode(list(seen.prompts), encoding, vectors), known, newcomers, whole.rows(used).scores[:, others])
         _fit(router, family, lessons, encoding, seen.data_hash, seed, out)
     except (ValueError, BadArtifact) as error:
         typer.echo(str(error), err=True)

@@ -32,8 +32,8 @@ class Scale:
 
     @property
     def best_single(self) -> int:
-        """The model with the greatest mean score."""
-        return int(np.argmax(self.scores))
+        """The model with the greatest mean score; of equals the cheaper."""
+        return int(np.lexsort((self.costs, -self.scores))[0])
 
     @property
     def relative_costs(self) -> Floats:

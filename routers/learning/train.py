@@ -19,6 +19,8 @@ from routers.learning.platt import calibrate
 from routers.learning.promise import Held
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from routers.api import Embeddings, Encoder
     from routers.artifacts import Tensor
     from routers.learned import Floats, Rows
@@ -37,8 +39,15 @@ class School:
     asked: Prompts
 
 
-def school(outcomes: Outcomes, vectors: Embeddings, cards: Mapping[str, Model], newcomers: Sequence[str] = ()) -> School:
+def school(
+    outcomes: Outcomes,
+    vectors: Embeddings,
+    cards: Mapping[str, Model],
+    newcomers: Sequence[str] = (),
+    aside: NDArray[np.float64] | None = None,
+) -> School:
     """`vectors` (n, d): of the table's n prompts. `cards`: what is known of models, by name. `newcomers`: models without any outcome.
+    `aside`: (n, x), scores of models that are not to be chosen among, NaN where unknown; they help to tell hard prompts from easy ones.
 
     Raises ValueError if train has too few questions.
     """
@@ -56,6 +65,7 @@ def school(outcomes: Outcomes, vectors: Embeddings, cards: Mapping[str, Model], 
         names,
         tuple(outcomes.datasets[row] for row in train.tolist()),
         tuple(cards.get(name, Model(name)) for name in names),
+        aside=None if aside is None or not aside.shape[1] else aside[train].astype(np.float32),
     )
     try:
         pool = Pool.of(outcomes, "validation")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from routers.learned import Expected, LearnedScorer, Lessons, Prompts, Stored
 from routers.learning.descent import Pace
 from routers.learning.nets import Nets, Recipe, train
 from routers.learning.nets import read as read_nets
+from routers.scorers.knn import indexed, nearest, restored, written
 
 if TYPE_CHECKING:
     from routers.artifacts import Tensor
@@ -34,8 +35,8 @@ COMMON = 0.2
 PACE = Pace(epochs=15, rate=3e-3, decay=0.1)
 DROPPED = 0.5
 NETS = 3
-MOST_PROMPTS = 20_000
-"""All are looked at for each decision."""
+EXACT_ROWS = 3_000
+"""Of more prompts, the neighbours are looked up in an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Known:
     scores: Floats
     means: Floats
     entities: Floats
+    index: Any = None
 
     def messages(self, rows: Floats, prompts: Prompts, own: Floats | None) -> Floats:
         """(n, messages) for prompts with these rows of features. `own`: (n, m), outcomes of prompts that are themselves in the graph."""
@@ -59,11 +61,9 @@ class Known:
         return np.stack(found).astype(np.float32)
 
     def _neighbours(self, vector: Floats, is_known: bool) -> tuple[Floats, Floats]:
-        near = self.vectors @ vector
-        count = min(NEIGHBOURS + is_known, len(near))
-        places = np.argpartition(-near, count - 1)[:count]
-        if is_known and count > 1:  # without the prompt itself
-            places = places[near[places] < near[places].max()] if (near[places] < near[places].max()).any() else places[1:]
+        places = nearest(self.vectors, self.index, vector, NEIGHBOURS + is_known)
+        if is_known and len(places) > 1:  # without the prompt itself
+            places = np.delete(places, np.argmax(self.vectors[places] @ vector))
         scores = self.scores[places] - self.means
         known = ~np.isnan(scores)
         return self.vectors[places].mean(axis=0), np.where(known, scores, 0).sum(axis=0) / (known.sum(axis=0) + PRIOR)
@@ -92,24 +92,25 @@ class Graph:
 
     def tensors(self) -> Mapping[str, Tensor]:
         known = {"vectors": self.known.vectors, "scores": self.known.scores, "means": self.known.means, "entities": self.known.entities}
-        return {"reading": self.reading.table, **known, **self.nets.tensors()}
+        index = {} if self.known.index is None else {"index": written(self.known.index)}
+        return {"reading": self.reading.table, **known, **index, **self.nets.tensors()}
 
     def settings(self) -> Mapping[str, object]:
         return {}
 
 
 def fit(lessons: Lessons, knob: float, seed: int = 0) -> Graph:
-    """The graph of the lessons (of MOST_PROMPTS of them, drawn by the seed, if they are more), and nets that read its messages."""
-    if len(lessons) > MOST_PROMPTS:
-        lessons = lessons.take(np.sort(np.random.default_rng(seed).permutation(len(lessons))[:MOST_PROMPTS]))
+    """The graph of the lessons, and nets that read its messages."""
     found = reading(lessons, seed)
     entities = np.zeros((wording.DIMENSIONS, len(lessons.models) + 1), dtype=np.float32)
     for signs, gain in zip(lessons.prompts.signs, np.nan_to_num(lessons.scores - lessons.means), strict=True):
         entities[signs, :-1] += gain
         entities[signs, -1] += 1
-    known = Known(lessons.prompts.vectors, lessons.scores, lessons.means, entities)
+    vectors = np.asarray(lessons.prompts.vectors, dtype=np.float32)
+    known = Known(vectors, lessons.scores, lessons.means, entities, indexed(vectors) if len(vectors) > EXACT_ROWS else None)
     messages = known.messages(found.rows(lessons.prompts), lessons.prompts, lessons.scores)
-    return Graph(found, known, train(messages, lessons.scores, len(lessons.models), Recipe(int(knob), DROPPED, NETS, PACE), seed))
+    targets = lessons.scores if lessons.aside is None else np.concatenate([lessons.scores, lessons.aside], axis=1)
+    return Graph(found, known, train(messages, targets, len(lessons.models), Recipe(int(knob), DROPPED, NETS, PACE), seed))
 
 
 def read(stored: Stored) -> Graph:
@@ -118,7 +119,9 @@ def read(stored: Stored) -> Graph:
     vectors, scores = stored.array("vectors", None, None), stored.raw("scores")
     if scores.shape != (len(vectors), models):
         raise BadArtifact(stored.folder, f"{TENSORS}: tensor 'scores' {scores.shape} does not fit {len(vectors)} vectors of its models")
-    known = Known(vectors, scores, stored.array("means", models), stored.array("entities", wording.DIMENSIONS, models + 1))
+    entities = stored.array("entities", wording.DIMENSIONS, models + 1)
+    index = restored(stored, vectors) if len(vectors) > EXACT_ROWS else None
+    known = Known(vectors, scores, stored.array("means", models), entities, index)
     inputs = 2 * vectors.shape[1] + WIDTH + 2 * models
     return Graph(stored_reading(stored), known, read_nets(stored, inputs))
 

@@ -22,7 +22,7 @@ KNOBS = (10, 50, 100, 200)
 """Few and far between: with more, what validation prefers is noise."""
 EXACT_ROWS = 50_000
 """Of more prompts, the neighbours are looked up in a graph (HNSW, Malkov and Yashunin 2018) that finds nearly all of them."""
-SEARCHED = 256
+SEARCHED = 128
 """Candidates that the graph keeps while it looks."""
 PRIOR = 2.0
 """Neighbours that a model's own mean counts for in the spread: so few neighbours that agree are not certain."""
@@ -49,7 +49,7 @@ class Neighbours:
         return Expected(np.stack([mean for mean, _ in found]), np.stack([spread for _, spread in found]))
 
     def _expect(self, vector: Embedding) -> tuple[Floats, Floats]:
-        scores = self.scores[self._nearest(vector)]
+        scores = self.scores[nearest(self.vectors, self.index, vector, self.k)]
         known = ~np.isnan(scores)
         count = np.count_nonzero(known, axis=0)
         total = np.where(known, scores, 0.0).sum(axis=0)
@@ -58,19 +58,9 @@ class Neighbours:
         spread = np.sqrt(smoothed * (1 - smoothed) / (count + PRIOR))
         return mean.astype(np.float32), spread.astype(np.float32)
 
-    def _nearest(self, vector: Embedding) -> Rows | slice:
-        if self.k >= len(self.vectors):
-            return slice(None)
-        if self.index is not None:
-            found: Rows = self.index.search(vector, self.k).keys.astype(np.int64)
-            return found
-        return np.argpartition(-(self.vectors @ vector), self.k - 1)[: self.k]
-
     def tensors(self) -> Mapping[str, Tensor]:
         kept: dict[str, Tensor] = {"vectors": self.vectors, "scores": self.scores}
-        if self.index is not None:
-            kept["index"] = np.frombuffer(self.index.save(None), dtype=np.uint8)
-        return kept
+        return kept if self.index is None else {**kept, "index": written(self.index)}
 
     def settings(self) -> Mapping[str, object]:
         return {"k": self.k, "shrink": self.shrink}
@@ -79,7 +69,7 @@ class Neighbours:
 def fit(lessons: Lessons, knob: float, seed: int = 0) -> Neighbours:
     """Neighbours from lessons; the knob is k. Raises ValueError if a model has no outcome at all."""
     vectors = np.asarray(lessons.prompts.vectors, dtype=np.float32)
-    index = _index(vectors) if len(vectors) > EXACT_ROWS else None
+    index = indexed(vectors) if len(vectors) > EXACT_ROWS else None
     return Neighbours(vectors, np.asarray(lessons.scores, dtype=np.float32), lessons.means, min(int(knob), len(vectors)), index=index)
 
 
@@ -92,18 +82,35 @@ def read(stored: Stored) -> Neighbours:
         raise BadArtifact(stored.folder, f"{TENSORS}: {error}") from None
     k, shrink = int(stored.number("k", 1)), stored.number("shrink", 0)
     found = Neighbours(vectors, scores, means, min(k, len(vectors)), shrink)
-    return found if len(vectors) <= EXACT_ROWS else replace(found, index=_restored(stored, vectors))
+    return found if len(vectors) <= EXACT_ROWS else replace(found, index=restored(stored, vectors))
 
 
-def _index(vectors: Embeddings) -> Any:
+def nearest(vectors: Embeddings, index: Any, vector: Embedding, k: int) -> Rows:
+    """The places of the k vectors that are most similar to a vector, in no order; by an index if there is one, else exact."""
+    if k >= len(vectors):
+        return np.arange(len(vectors))
+    if index is not None:
+        found: Rows = index.search(vector, k).keys.astype(np.int64)
+        return found
+    return np.argpartition(-(vectors @ vector), k - 1)[:k]
+
+
+def indexed(vectors: Embeddings) -> Any:
+    """An index of vectors; the same each time."""
     from usearch.index import Index
 
-    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_add=64, expansion_search=SEARCHED)
+    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=16, expansion_add=64, expansion_search=SEARCHED)
     index.add(np.arange(len(vectors)), vectors, threads=1)  # one thread: the graph depends on the order
     return index
 
 
-def _restored(stored: Stored, vectors: Embeddings) -> Any:
+def written(index: Any) -> Tensor:
+    """An index as an artifact keeps it."""
+    return np.frombuffer(index.save(None), dtype=np.uint8)
+
+
+def restored(stored: Stored, vectors: Embeddings) -> Any:
+    """The index of these vectors that an artifact keeps. Raises BadArtifact."""
     from usearch.index import Index
 
     kept = stored.array("index", None)

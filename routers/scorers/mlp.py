@@ -46,7 +46,8 @@ def fit(lessons: Lessons, knob: float, seed: int = 0) -> Mlps:
     found = reading(lessons, seed)
     names = sorted(set(lessons.datasets))
     aside = np.eye(len(names), dtype=np.float32)[[names.index(name) for name in lessons.datasets]]
-    targets = np.concatenate([lessons.scores, aside[:, : len(names) if len(names) > 1 else 0]], axis=1).astype(np.float32)
+    others = lessons.aside if lessons.aside is not None else np.zeros((len(lessons), 0), dtype=np.float32)
+    targets = np.concatenate([lessons.scores, others, aside[:, : len(names) if len(names) > 1 else 0]], axis=1).astype(np.float32)
     recipe = Recipe(int(knob), DROPPED, NETS, PACE)
     return Mlps(found, train(found.rows(lessons.prompts), targets, len(lessons.models), recipe, seed))
 
