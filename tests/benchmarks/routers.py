@@ -29,11 +29,12 @@ GROWING = ("knn", "prior", "graph")
 
 
 def lessons(rows: int) -> Lessons:
-    """Prompts of random words; outcomes that depend on the first words."""
+    """Prompts of random words, their vectors in 300 clouds as those of real prompts are; outcomes that depend on the vectors."""
     rng = np.random.default_rng(3)
     words = np.array([f"word{n}" for n in range(3000)])
     texts = tuple(" ".join(rng.choice(words, size=12)) for _ in range(rows))
-    vectors = rng.normal(size=(rows, 384)).astype(np.float32)
+    clouds = rng.normal(size=(300, 384)).astype(np.float32)
+    vectors = clouds[rng.integers(300, size=rows)] + 0.7 * rng.normal(size=(rows, 384)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     scores = (rng.random((rows, MODELS)) < 0.3 + 0.5 * (vectors[:, :MODELS] > 0)).astype(np.float32)
     names = tuple(f"model-{n}" for n in range(MODELS))
@@ -65,7 +66,7 @@ def main() -> int:
         family = FAMILIES[name]
         data = replace(whole if name in GROWING else few, reading=settled)
         with tempfile.TemporaryDirectory() as folder:
-            fitted = family.fit(data, family.knobs[-1], 0)
+            fitted = family.fit(data, family.knobs[len(family.knobs) // 2], 0)
             write(Path(folder) / name, name, fitted, whole.models, Calibration.none(MODELS), Making(encoder, "made up", WHEN, {}))
             scorer = family.scorer(Path(folder) / name)
             middle, late = microseconds(lambda row, scorer=scorer: scorer.score(requests[row], fleet))  # type: ignore[misc]
