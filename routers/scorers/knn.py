@@ -97,11 +97,17 @@ def nearest(vectors: Embeddings, index: Any, vector: Embedding, k: int) -> Rows:
 
 def indexed(vectors: Embeddings) -> Any:
     """An index of vectors; the same each time."""
-    from usearch.index import Index
-
-    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=16, expansion_add=64, expansion_search=SEARCHED)
+    index = _usearch()(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=16, expansion_add=64, expansion_search=SEARCHED)
     index.add(np.arange(len(vectors)), vectors, threads=1)  # one thread: the graph depends on the order
     return index
+
+
+def _usearch() -> Any:
+    """usearch's index, loaded after onnxruntime: in the other order the process crashes (seen with usearch 2.26 and onnxruntime 1.32)."""
+    import onnxruntime  # noqa: F401
+    from usearch.index import Index
+
+    return Index
 
 
 def written(index: Any) -> Tensor:
@@ -111,11 +117,9 @@ def written(index: Any) -> Tensor:
 
 def restored(stored: Stored, vectors: Embeddings) -> Any:
     """The index of these vectors that an artifact keeps. Raises BadArtifact."""
-    from usearch.index import Index
-
     kept = stored.array("index", None)
     try:
-        index = Index.restore(kept.tobytes())
+        index = _usearch().restore(kept.tobytes())
     except RuntimeError as error:
         raise BadArtifact(stored.folder, f"{TENSORS}: tensor 'index' cannot be used: {error}") from None
     if index is None or len(index) != len(vectors) or index.ndim != vectors.shape[1]:

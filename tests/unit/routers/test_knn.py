@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -210,3 +212,21 @@ def test_bad_options_are_named(folder: Path, options: dict[str, object], path: s
     with pytest.raises(BadPlugin) as caught:
         build(folder, **options)
     assert caught.value.path[0] == path
+
+
+def test_an_index_of_many_prompts_finds_nearly_all_neighbours_and_an_encoder_can_be_loaded_after_it() -> None:
+    code = """
+import numpy as np
+from routers.scorers.knn import indexed, nearest
+rng = np.random.default_rng(0)
+vectors = rng.normal(size=(3000, 32)).astype(np.float32)
+vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+index = indexed(vectors)
+found = [len({*nearest(vectors, index, v, 20).tolist()} & {*nearest(vectors, None, v, 20).tolist()}) for v in vectors[:50]]
+from routers.embedding import MiniLM
+MiniLM().encode(["hello"])
+print(sum(found) / 1000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0.95
