@@ -22,9 +22,10 @@ from scripts.figures import LADDER
 from tests.outcome_tables import table
 
 pytest.importorskip("onnxruntime", reason="the extra `embed` is not installed")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 NEWCOMER = "Llama-3.1-70B-Instruct"
-DRAWS = 50
+DRAWS = int(os.environ.get("POINTSMAN_DRAWS", "15"))
+"""Fifty take two minutes."""
 
 
 @dataclass(frozen=True)
