@@ -99,13 +99,13 @@ async def test_feedback_moves_the_choice_and_becomes_a_version(folder: Path) -> 
         assert (await ask(running))[1:] == ("small", "miss")
         assert (await ask(running))[1:] == ("small", "hit")
         await judge(running, 0.0, 8)
-        assert await until(lambda: Versions(folder).serving().name != "trained")
-        assert await until(lambda: table(folder).wrong[0, 0] == 4 + 8)
+        assert await until(lambda: Versions(folder).serving().name != "trained", seconds=15)
+        assert await until(lambda: table(folder).wrong[0, 0] == 4 + 8, seconds=15)
 
         async def moved() -> bool:
             return (await ask(running))[1] == "large"
 
-        assert await until(moved)  # though `small` was remembered a moment ago, and would be for minutes
+        assert await until(moved, seconds=15)  # though `small` was remembered a moment ago, and would be for minutes
         assert (await ask(running, SUM))[1] == "small"
     async with learning(folder, {}) as running:
         assert (await ask(running))[1] == "large"
@@ -143,9 +143,10 @@ async def test_a_running_gateway_follows_a_rollback(folder: Path) -> None:
         async def chosen(name: str) -> bool:
             return (await ask(running))[1] == name
 
-        assert await until(lambda: chosen("large"))
+        assert await until(lambda: table(folder).wrong[0, 0] == 4 + 8, seconds=15)  # all of it is in a version
+        assert await until(lambda: chosen("large"), seconds=15)
         assert run("rollback", folder, "trained").exit_code == 0
-        assert await until(lambda: chosen("small"))
+        assert await until(lambda: chosen("small"), seconds=15)
     assert Versions(folder).serving().name == "trained"
 
 
@@ -156,7 +157,7 @@ async def test_two_gateways_learn_the_same_and_one_writes(folder: Path) -> None:
         async with learning(folder, scorer, **shared) as first, learning(folder, scorer, **shared) as second:
             await judge(first, 0.0, 4)
             await judge(second, 0.0, 4)
-            assert await until(lambda: table(folder).wrong[0].sum() == 9 + 8, 6)
+            assert await until(lambda: table(folder).wrong[0].sum() == 9 + 8, seconds=15)
 
             async def follows() -> bool:
                 return (await ask(second))[1] == (await ask(first))[1] == "large"
@@ -174,7 +175,7 @@ async def test_a_disk_that_takes_nothing_costs_no_request(tmp_path: Path) -> Non
     async with learning(folder, {"learn_per_hour": 100, "snapshot_seconds": 0.1}) as running:
         (tmp_path / "clusters.versions").write_text("in the way")
         await judge(running, 0.0, 3)
-        assert await until(lambda: running.gateway.snapshots.failures > 0)
+        assert await until(lambda: running.gateway.snapshots.failures > 0, seconds=15)
         await ask(running)
         assert 'pointsman_failures{of="artifacts"}' in (await running.client.get("/metrics")).text
 
