@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from routers import cues
 from routers.api import Candidate, Need, RouteRequest
+from routers.languages import language
 
 PATTERN_SECONDS = 0.002
 PATTERN_CHARACTERS = 20_000
@@ -119,6 +120,6 @@ def _holds(when: When, patterns: Sequence[regex.Pattern[str]], request: RouteReq
         return False
     if when.maths is not None and cues.is_maths(text) != when.maths:
         return False
-    if when.language is not None and cues.language(text) not in when.language:
+    if when.language is not None and language(text) not in when.language:
         return False
     return all(search.finds(pattern) for pattern in patterns)
