@@ -24,7 +24,7 @@ async def gateway(url: str, folder: Path) -> AsyncIterator[tuple[Running, dict[s
     """A gateway that uses Redis for everything: keys with limits, cache, sessions, ledger."""
     keys = Keys(folder)
     key = keys.add(rpm=10_000, tpm=10_000_000, budget_usd=100)
-    more: dict[str, Any] = {"auth": keys.auth, "redis": {"url": url, "timeout_ms": 250}, "ledger": {"redis": True}}
+    more: dict[str, Any] = {"auth": keys.auth, "redis": {"url": url, "timeout_ms": 600}, "ledger": {"redis": True}}
     async with pair(**more) as running:
         yield running, key
 
@@ -61,7 +61,7 @@ def full(server: RedisServer) -> None:
 
 
 def paused(server: RedisServer) -> None:
-    server.command("CLIENT", "PAUSE", "1200")
+    server.command("CLIENT", "PAUSE", "2500")
 
 
 def ends_by_itself(_: RedisServer) -> None:
@@ -95,7 +95,7 @@ async def test_requests_go_on_and_it_comes_back(kind: str, outage: str, tmp_path
             assert "pointsman_redis_up 0.0" in (await running.client.get("/metrics")).text
             assert said(caplog) == (1, 0)
             end(server)
-            assert await until(lambda: is_up(running), 5.0)
+            assert await until(lambda: is_up(running), 10.0)
             await send(running, key)
             assert said(caplog) == (1, 1)
 
@@ -108,7 +108,7 @@ async def test_down_at_boot(kind: str, tmp_path: Path, caplog: pytest.LogCapture
             await send(running, key)
             assert said(caplog) == (1, 0)
             server.start()
-            assert await until(lambda: is_up(running), 5.0)
+            assert await until(lambda: is_up(running), 10.0)
             await send(running, key)
             assert said(caplog) == (1, 1)
 
