@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+HEAD_BYTES = 16_384
+"""Bytes of a conversation that pools look at."""
+
 
 class Work(Struct, frozen=True, gc=False):
-    """`head`: the beginning of the conversation, as the client sent it (JSON, a few KiB); equal beginnings share a prefix cache.
+    """`head`: the beginning of the conversation, as the client sent it (JSON, at most HEAD_BYTES); equal beginnings share a prefix cache.
 
     `tokens`: of the prompt, estimated. `answer_tokens`: expected of the answer, 0 if nothing is known. `session`: the conversation's id.
     """

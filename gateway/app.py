@@ -17,11 +17,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.routing import Route as PathRoute
 from starlette.types import Receive, Scope, Send
 
-from backends.api import Header, Timeouts, Transport
-from backends.breaker import Breaker
 from backends.deadlines import Deadlines
-from backends.http1 import Http1Transport
-from backends.pool import Backend, Pool
 from backends.retry import RetryBudget
 from gateway import __version__
 from gateway.account.bookkeeper import Bookkeeper
@@ -34,8 +30,9 @@ from gateway.account.snapshots import Snapshots
 from gateway.api import admin, errors, health, models, openapi, routing
 from gateway.api.callers import identify, identify_admin
 from gateway.api.completions import Completions, Settings
-from gateway.config import Config, ModelSection, TimeoutsSection
-from gateway.fleet import Fleet, Served
+from gateway.build_fleet import build_fleet
+from gateway.config import Config
+from gateway.fleet import Fleet
 from gateway.flow.decide import Decider, Route, Stickiness
 from gateway.flow.execute import Executor
 from gateway.guard.auth import Gate
@@ -49,7 +46,7 @@ from gateway.memory.decisions import Decisions
 from gateway.memory.idempotency import Repeats
 from gateway.memory.sessions import Sessions
 from gateway.memory.store import Store
-from routers.api import Endpoint, Model, Price
+from routers.api import Endpoint
 
 PATHS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
 THINKING_THREADS = 4
@@ -134,7 +131,7 @@ def build(
     `keys`: the keys file, if the configuration names one.
     """
     rng, ids, deadlines = Random(), Ids(), Deadlines()
-    fleet = Fleet({m.name: _served(m, config, deadlines, rng) for m in config.models})
+    fleet = build_fleet(config, deadlines, rng)
     metrics = Metrics([m.name for m in config.models], list(routes))
     metrics.config_info.labels(config.hash, __version__).set(1)
     metrics.watch_backends(lambda: _states(fleet))
@@ -333,39 +330,6 @@ def _proxy(gateway: Gateway, endpoint: Endpoint) -> Completions:
         clock=time.perf_counter,
         new_id=gateway.ids,
     )
-
-
-def _served(section: ModelSection, config: Config, deadlines: Deadlines, rng: Random) -> Served:
-    price = None if section.price is None else Price(**section.price.model_dump())
-    model = Model(section.name, price, section.context_window, frozenset(section.capabilities), section.description)
-    served_as = section.served_as or section.name
-    headers: tuple[Header, ...] = ()
-    if section.api_key is not None:
-        headers = ((b"authorization", b"Bearer " + section.api_key.get_secret_value().encode()),)
-    backends = [
-        Backend(
-            model.name,
-            url,
-            served_as,
-            _transport(section, url, deadlines),
-            Breaker(config.health.failures, rng=rng),
-            headers=headers,
-        )
-        for url in section.backends
-    ]
-    return Served(model, served_as, Pool(backends, rng), headers, _timeouts(section.timeouts or config.timeouts))
-
-
-def _transport(section: ModelSection, url: str, deadlines: Deadlines) -> Transport:
-    if section.transport == "httpx":
-        from backends.httpx_transport import HttpxTransport
-
-        return HttpxTransport(url)
-    return Http1Transport(url, deadlines=deadlines)
-
-
-def _timeouts(section: TimeoutsSection) -> Timeouts:
-    return Timeouts(section.connect, section.first_byte, section.idle, section.total)
 
 
 def _states(fleet: Fleet) -> Iterable[BackendState]:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.config import Config, PluginSection, RouteSection
+from gateway.config import Config
 from gateway.flow.decide import Route
+from gateway.sections.routes import PluginSection, RouteSection
 from gateway.source import ConfigError, Key, Problem, Source
 from routers.api import Encoder
 from routers.pipeline import Policy, Weighted

@@ -13,7 +13,7 @@ from gateway.config import Config, inner_section
 INTRODUCTION = """# The configuration file
 
 One YAML file. Unknown keys are errors. `${NAME}` and `${NAME:-default}` come from the environment. `pointsman check FILE` validates it.
-This page is written by `make docs` from the models in `gateway/config.py`; a test holds the two together.
+This page is written by `make docs` from the models in `gateway/sections/`; a test holds the two together.
 """
 
 

@@ -15,6 +15,7 @@ import msgspec
 from backends.api import Header
 from backends.deadlines import Deadlines
 from backends.retry import Outcome
+from backends.work import HEAD_BYTES, Work
 from gateway.account.bookkeeper import Bookkeeper
 from gateway.account.records import Decision, Record
 from gateway.account.visit import Visit
@@ -22,7 +23,7 @@ from gateway.api.errors import headers_of
 from gateway.errors import CLIENT_CLOSED, ClientGone, GatewayError
 from gateway.flow.client import Client, Receive, Send
 from gateway.flow.decide import Decider
-from gateway.flow.execute import Executor, Reply
+from gateway.flow.execute import Errand, Executor, Reply
 from gateway.flow.relay import Relayed, explain, relay_stream, relay_whole, rename, usage_of
 from gateway.flow.wire import Wire, read
 from gateway.guard.auth import Gate
@@ -126,7 +127,9 @@ class Completions:
         asked = self._clock()
         record.overhead_seconds = asked - visit.started
         visit.worked = True
-        reply = await self._executor.open(ask.models, wire, self._call_headers(visit), deadline, record.attempts)
+        work = Work(wire.prompt.head(HEAD_BYTES), request.prompt_tokens, wire.max_tokens or 0, wishes.session)
+        errand = Errand(ask.models, wire, self._call_headers(visit), deadline, work)
+        reply = await self._executor.open(errand, record.attempts)
         visit.worked = not reply.passed_on
         record.model = reply.served.model.name
         outcome = Outcome(status=reply.status)

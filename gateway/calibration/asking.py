@@ -18,7 +18,7 @@ from backends.retry import Outcome, RetryBudget
 from gateway.account.costs import Usage, cost_usd
 from gateway.errors import GatewayError
 from gateway.fleet import Fleet
-from gateway.flow.execute import Executor, Reply
+from gateway.flow.execute import Errand, Executor, Reply
 from gateway.flow.wire import read
 
 ATTEMPTS = 8
@@ -150,7 +150,7 @@ class Asker:
         if self._seed is not None:
             body["seed"] = self._seed
         try:
-            reply = await self._executor.open([model], read("chat", {}, msgspec.json.encode(body)), _HEADERS, None, [])
+            reply = await self._executor.open(Errand([model], read("chat", {}, msgspec.json.encode(body)), _HEADERS), [])
         except GatewayError as error:
             raise NoAnswer(error.message) from None
         seconds = self._starts.since()

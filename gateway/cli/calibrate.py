@@ -190,22 +190,21 @@ async def _run(plan: Plan, config: Config, journal: Journal, told: Callable[[int
     import os
     import time
     from concurrent.futures import ThreadPoolExecutor
+    from random import Random
 
-    from gateway.app import build
+    from backends.deadlines import Deadlines
+    from gateway.build_fleet import build_fleet
     from gateway.calibration.asking import Asker
     from gateway.calibration.work import Work
-    from gateway.config import LedgerSection
 
-    alone = config.model_copy(update={"routes": [], "redis": None, "auth": None, "ledger": LedgerSection()})
-    gateway = build(alone, {})
+    fleet = build_fleet(config, Deadlines(), Random())
     threads = ThreadPoolExecutor(os.cpu_count() or 1, "pointsman-grade")
     try:
-        asker = Asker(gateway.fleet, plan.concurrency, plan.seed, clock=time.perf_counter, wall_clock=time.time)
-        return await Work(plan, gateway.fleet, journal, asker, threads, told).run()
+        asker = Asker(fleet, plan.concurrency, plan.seed, clock=time.perf_counter, wall_clock=time.time)
+        return await Work(plan, fleet, journal, asker, threads, told).run()
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
-        gateway.threads.shutdown(wait=False)
-        for served in gateway.fleet:
+        for served in fleet:
             for backend in served.pool.backends:
                 await backend.transport.aclose()
 

@@ -49,6 +49,10 @@ class Prompt:
         self.size = self._measure(view) + (len(memoryview(tools)) if tools is not None else 0)
         """About how many bytes of text a tokenizer will see."""
 
+    def head(self, size: int) -> bytes:
+        """The first `size` bytes of it, as the client sent them."""
+        return bytes(memoryview(self._raw)[:size])
+
     def text(self, cap: int) -> str:
         """The newest human turn (or the prompt, or the inputs, one a line): of longer ones than `cap` characters the head and tail."""
         text = self._newest_turn() if self._endpoint == "chat" else _plain(msgspec.json.decode(self._raw))

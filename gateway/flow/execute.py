@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 from backends.api import BackendError, Call, Header, InvalidResponse, Response, Timeouts
 from backends.pool import Backend
 from backends.retry import Outcome, Retries, RetryBudget, delay, is_retryable, parse_retry_after
+from backends.work import NOTHING, Work
 from gateway.account.records import Attempt
 from gateway.errors import GatewayError
 from gateway.fleet import Fleet, Served
@@ -29,23 +30,44 @@ PATHS: dict[Endpoint, str] = {"chat": "/chat/completions", "completions": "/comp
 MAX_ERROR_BYTES = 1_000_000
 
 
+class Errand(Struct, frozen=True, gc=False):
+    """What is to be answered. `models`: who may, in this order. `headers`: sent along. `deadline`: on the clock; None for none.
+
+    `work`: what pools know of it.
+    """
+
+    models: Sequence[str]
+    wire: Wire
+    headers: Sequence[Header]
+    deadline: float | None = None
+    work: Work = NOTHING
+
+
+class Place(Struct, frozen=True, gc=False):
+    """A backend that has been told that a call starts."""
+
+    served: Served
+    backend: Backend
+
+
 class Reply:
     """An answer that has begun. `first`: its first events, or the whole of it. Close it, whatever happens.
 
     `passed_on`: a client error of the backend, which goes to the client as it came.
     """
 
-    __slots__ = ("_backend", "_response", "first", "headers", "passed_on", "served", "splitter", "status")
+    __slots__ = ("_backend", "_response", "_work", "first", "headers", "passed_on", "served", "splitter", "status")
 
-    def __init__(self, served: Served, backend: Backend, response: Response, first: bytes, splitter: Splitter | None) -> None:
-        self.served = served
+    def __init__(self, place: Place, work: Work, response: Response, first: bytes, splitter: Splitter | None) -> None:
+        self.served = place.served
         self.status = response.status
         self.headers = response.headers
         self.first = first
         self.splitter = splitter
         self.passed_on = response.status >= 400
-        self._backend = backend
+        self._backend = place.backend
         self._response = response
+        self._work = work
 
     @property
     def label(self) -> str:
@@ -57,9 +79,9 @@ class Reply:
         return await self._response.read()
 
     def close(self, outcome: Outcome) -> None:
-        """Frees the connection (or closes it, if the answer was not read to its end) and tells the backend's breaker."""
+        """Frees the connection (or closes it, if the answer was not read to its end) and tells the backend how it went."""
         self._response.close()
-        self._backend.finished(outcome)
+        self._backend.finished(outcome, self._work)
 
 
 class Failure(Struct, frozen=True):
@@ -103,39 +125,40 @@ class Executor:
         self._wall_clock = wall_clock
         self._rng = rng
 
-    async def open(
-        self, models: Sequence[str], wire: Wire, headers: Sequence[Header], deadline: float | None, trail: list[Attempt]
-    ) -> Reply:
-        """The first answer that any of `models` gives, in this order.
-
-        `headers`: sent along. `deadline`: on the clock; None for none. `trail` gets every attempt. Raises GatewayError.
-        """
+    async def open(self, errand: Errand, trail: list[Attempt]) -> Reply:
+        """The first answer that any of the errand's models gives. `trail` gets every attempt. Raises GatewayError."""
         tried: set[Backend] = set()
         with self._budget.request() as retries:
             while True:
-                place = self._next(models, tried)
+                place = self._take(errand, tried)
                 if place is None:
                     raise GatewayError("no_healthy_backend", "no backend of the models that may answer is up", retry_after=1)
-                served, backend = place
                 started = self._clock()
-                found = await self._attempt(served, backend, wire, headers, self._limits(served.timeouts, deadline, started))
-                trail.append(Attempt(served.model.name, backend.name, found.label, self._clock() - started))
+                found = await self._attempt(place, errand)
+                trail.append(Attempt(place.served.model.name, place.backend.name, found.label, self._clock() - started))
                 if isinstance(found, Reply):
                     return found
-                tried.add(backend)
-                if not self._may_retry(found, len(trail), deadline, retries):
-                    raise _as_error(found, deadline is not None and self._clock() >= deadline)
-                if self._next(models, tried) is None:
+                tried.add(place.backend)
+                if not self._may_retry(found, len(trail), errand.deadline, retries):
+                    raise _as_error(found, errand.deadline is not None and self._clock() >= errand.deadline)
+                if not self._is_left(errand, tried):
                     tried.clear()
                     await asyncio.sleep(delay(len(trail), found.retry_after, self._rng))
 
-    def _next(self, models: Sequence[str], tried: set[Backend]) -> tuple[Served, Backend] | None:
-        for name in models:
+    def _take(self, errand: Errand, tried: set[Backend]) -> Place | None:
+        """A place at the first model that has one."""
+        for name in errand.models:
             served = self._fleet[name]
-            backend = served.pool.pick(tried)
+            backend = served.pool.pick(errand.work, tried)
             if backend is not None:
-                return served, backend
+                backend.started(errand.work)
+                return Place(served, backend)
         return None
+
+    def _is_left(self, errand: Errand, tried: set[Backend]) -> bool:
+        """Whether some backend that was not tried yet can be had, or waited for."""
+        pools = [self._fleet[name].pool for name in errand.models]
+        return any(pool.pick(errand.work, tried) is not None or pool.may_wait(tried) for pool in pools)
 
     def _may_retry(self, failure: Failure, attempts: int, deadline: float | None, retries: Retries) -> bool:
         if not is_retryable(failure.outcome) or attempts >= self._max_attempts:
@@ -148,40 +171,42 @@ class Executor:
         left = max(0.001, deadline - now)
         return replace(timeouts, connect=min(timeouts.connect, left), first_byte=min(timeouts.first_byte, left))
 
-    async def _attempt(
-        self, served: Served, backend: Backend, wire: Wire, headers: Sequence[Header], timeouts: Timeouts
-    ) -> Reply | Failure:
-        call = Call("POST", PATHS[wire.endpoint], (*served.headers, *headers), wire.body(served.served_json), timeouts)
-        backend.started()
+    async def _attempt(self, place: Place, errand: Errand) -> Reply | Failure:
+        served, backend, started = place.served, place.backend, self._clock()
+        timeouts = self._limits(served.timeouts, errand.deadline, started)
+        path, body = PATHS[errand.wire.endpoint], errand.wire.body(served.served_json)
+        call = Call("POST", path, (*served.headers, *errand.headers), body, timeouts)
         response: Response | None = None
-        outcome: Outcome | None = Outcome(cancelled=True)
+        outcome, is_open = Outcome(cancelled=True), False
         try:
             response = await backend.transport.send(call)
-            found = await self._receive(served, backend, response, wire)
-            outcome = None if isinstance(found, Reply) else found.outcome
+            found = await self._receive(place, errand, response)
+            is_open = isinstance(found, Reply)
+            outcome = Outcome(status=found.status) if isinstance(found, Reply) else found.outcome
             return found
         except BackendError as error:
             outcome = Outcome(kind=error.kind)
             return Failure(outcome)
         finally:
-            if outcome is not None:
+            backend.answered(self._clock() - started, outcome)
+            if not is_open:
                 if response is not None:
                     response.close()
-                backend.finished(outcome)
+                backend.finished(outcome, errand.work)
 
-    async def _receive(self, served: Served, backend: Backend, response: Response, wire: Wire) -> Reply | Failure:
-        status = response.status
+    async def _receive(self, place: Place, errand: Errand, response: Response) -> Reply | Failure:
+        status, stream = response.status, errand.wire.stream
         media = _header(response, b"content-type").partition(b";")[0].strip().lower()
         if status == 200 and _header(response, b"content-encoding").strip().lower() in (b"", b"identity"):
-            if wire.stream and media == b"text/event-stream":
-                return await self._receive_stream(served, backend, response)
-            if media == b"application/json" and not wire.stream:
-                return Reply(served, backend, response, await _whole(response, self._max_answer_bytes), None)
+            if stream and media == b"text/event-stream":
+                return await self._receive_stream(place, errand, response)
+            if media == b"application/json" and not stream:
+                return Reply(place, errand.work, response, await _whole(response, self._max_answer_bytes), None)
         elif status >= 400:
-            return await self._receive_error(served, backend, response, media)
+            return await self._receive_error(place, errand, response, media)
         raise InvalidResponse("invalid", f"status {status} with content type {media[:60].decode('latin-1')!r}")
 
-    async def _receive_stream(self, served: Served, backend: Backend, response: Response) -> Reply | Failure:
+    async def _receive_stream(self, place: Place, errand: Errand, response: Response) -> Reply | Failure:
         """Waits for the first event with data. An error there is a failed attempt: the client has seen nothing yet."""
         splitter = Splitter(self._max_answer_bytes)
         first = b""
@@ -197,9 +222,9 @@ class Executor:
             if not data:
                 return Failure(Outcome(kind="lost"))
         failure = _failure_of(content)
-        return failure or Reply(served, backend, response, first, splitter)
+        return failure or Reply(place, errand.work, response, first, splitter)
 
-    async def _receive_error(self, served: Served, backend: Backend, response: Response, media: bytes) -> Reply | Failure:
+    async def _receive_error(self, place: Place, errand: Errand, response: Response, media: bytes) -> Reply | Failure:
         outcome = Outcome(status=response.status)
         retry_after = parse_retry_after(_header(response, b"retry-after").decode("latin-1"), self._wall_clock())
         if is_retryable(outcome):
@@ -207,7 +232,7 @@ class Executor:
         body = await _whole(response, MAX_ERROR_BYTES)
         if media != b"application/json" or response.status >= 500:
             return Failure(outcome, retry_after)
-        return Reply(served, backend, response, body, None)
+        return Reply(place, errand.work, response, body, None)
 
 
 def _header(response: Response, name: bytes) -> bytes:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+NAME = r"^[A-Za-z0-9._:/\-]{1,128}$"
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 

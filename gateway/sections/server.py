@@ -1,0 +1,16 @@
+"""The HTTP server."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from gateway.sections.base import Seconds, Section
+
+
+class ServerSection(Section):
+    """The HTTP server."""
+
+    max_body_bytes: int = Field(10_485_760, ge=1024, description="largest request body")
+    max_answer_bytes: int = Field(67_108_864, ge=65_536, description="largest whole answer, and largest single event of a stream")
+    drain_seconds: float = Field(30, ge=0, le=3600, description="how long running requests may go on after SIGTERM")
+    write_seconds: Seconds = Field(60, description="a client that takes no byte for so long is cut off")
