@@ -1,4 +1,8 @@
-"""A circuit breaker: a plain state machine with an injected clock, one for each backend."""
+"""A circuit breaker: a plain state machine with an injected clock, one for each backend.
+
+It is the one way out of service and the one way back. It opens by itself after some failures in a row; the pool's ejections
+(`backends.ejection`) open it for longer. Either way its pause ends with one probe.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,43 @@ from collections.abc import Callable
 from random import Random
 from typing import Literal
 
+from backends.retry import RETRY_AFTER_CAP
+
 State = Literal["closed", "half_open", "open"]
 LEVEL: dict[State, int] = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class Breaker:
     """Closed until `failures` calls in a row have failed; then open for a pause that doubles each time (with jitter, at most `cap`
-    seconds); then half-open: one call at a time probes, its success closes the breaker, its failure opens it again.
+    seconds); then half-open: one call at a time probes, its success closes the breaker, its failure opens it again. A doubling is taken
+    back for each `cap` seconds without an opening, so that a backend that flaps stays out for longer and longer.
+
+    A call's `era` is what `started` returned. What calls tell that began before the last opening is old, and changes nothing: an answer
+    that was under way when a backend broke down says nothing of it now. Without an era a call counts as a new one.
+
+    `why`: of the last opening. `openings`: how many there were. `answered_at`: when a call was last answered, on the clock. `alarm`: told
+    of each failure, so that whoever watches the backend may look at it at once.
     """
 
     __slots__ = (
+        "_calls",
         "_cap",
         "_clock",
+        "_era",
         "_first_pause",
-        "_in_a_row",
         "_limit",
-        "_openings",
-        "_probing",
+        "_oldest_era",
+        "_rests_until",
         "_rng",
+        "_strikes",
+        "alarm",
+        "answered_at",
+        "in_a_row",
+        "openings",
         "retry_at",
         "since",
         "state",
+        "why",
     )
 
     def __init__(
@@ -44,53 +64,123 @@ class Breaker:
         self._cap = cap
         self._clock = clock
         self._rng = rng or Random()
-        self._in_a_row = 0
-        self._openings = 0
-        self._probing = False
+        self._strikes = 0
+        self._era = 0
+        self._oldest_era = 0
+        self._calls = 0
+        self._rests_until = 0.0
+        self.in_a_row = 0
+        self.openings = 0
         self.state: State = "closed"
         self.since = clock()
+        self.why = ""
         self.retry_at = 0.0
+        self.answered_at: float | None = None
+        self.alarm: Callable[[], None] | None = None
 
     @property
     def level(self) -> int:
         """For the gauge: 0 closed, 1 half-open, 2 open."""
         return LEVEL[self.state]
 
+    @property
+    def probing(self) -> bool:
+        """Whether a call is under way that may close it."""
+        return self.state != "closed" and self._calls > 0
+
+    @property
+    def rest_left(self) -> float:
+        """Seconds for which the backend asked not to be called; 0 if it did not."""
+        return max(0.0, self._rests_until - self._clock())
+
     def allows(self) -> bool:
         """Whether a call may start now. Changes nothing."""
+        if self._rests_until and self._clock() < self._rests_until:
+            return False
         if self.state == "closed":
             return True
-        if self.state == "open":
-            return self._clock() >= self.retry_at
-        return not self._probing
+        return self._calls == 0 and (self.state == "half_open" or self._clock() >= self.retry_at)
 
-    def started(self) -> None:
-        """A call starts; in an open or half-open breaker it is the probe."""
-        if self.state == "open":
+    def started(self) -> int:
+        """A call starts; when the pause is over it is the probe. Returns its era."""
+        if self.state == "closed":
+            return self._era
+        if self.state == "open" and self._clock() >= self.retry_at:
             self._enter("half_open")
-        if self.state == "half_open":
-            self._probing = True
+        self._calls += 1
+        return self._era
 
-    def succeeded(self) -> None:
-        self._in_a_row = 0
-        self._probing = False
-        if self.state != "closed":
-            self._openings = 0
+    def answered(self, era: int | None = None) -> None:
+        """A call has brought its first bytes: a probe need not last as long as its answer. A failure amid it would open it again."""
+        self.answered_at = self._clock()
+        if self.state != "closed" and self._is_new(era):
+            self.in_a_row = self._limit - 1
             self._enter("closed")
 
-    def failed(self) -> None:
-        self._in_a_row += 1
-        self._probing = False
-        if self.state == "half_open" or (self.state == "closed" and self._in_a_row >= self._limit):
-            pause = min(self._cap, self._first_pause * float(2 ** min(self._openings, 10)))
-            self.retry_at = self._clock() + pause * self._rng.uniform(0.8, 1.2)
-            self._openings += 1
-            self._enter("open")
+    def succeeded(self, era: int | None = None) -> bool:
+        """A call went well. Returns whether that tells something."""
+        self.answered_at = self._clock()
+        if not self._is_new(era):
+            return False
+        self.in_a_row = 0
+        if self.state != "closed":
+            self._enter("closed")
+        return True
 
-    def abandoned(self) -> None:
+    def failed(self, era: int | None = None, why: str = "") -> bool:
+        """A call failed, and the backend is to blame. Returns whether that tells something new."""
+        if self.alarm is not None:
+            self.alarm()
+        if not self._is_new(era):
+            return False
+        self._end_call()
+        self.in_a_row += 1
+        if self.state == "half_open" or (self.state == "closed" and self.in_a_row >= self._limit):
+            strikes = min(20, self._strikes_left())
+            pause = min(self._cap, self._first_pause * 2.0**strikes) * self._rng.uniform(0.8, 1.2)
+            what = "the probe failed: " if self.state == "half_open" else f"{self.in_a_row} failures in a row, the last: "
+            self.open(pause, what + why)
+            self._strikes = strikes + 1
+        return True
+
+    def abandoned(self, era: int | None = None) -> None:
         """A call ended in a way that says nothing of the backend: the probe, if it was one, is free again."""
-        self._probing = False
+        if self._is_new(era):
+            self._end_call()
+
+    def open(self, seconds: float, why: str) -> None:
+        """No call for so long, then a probe. Of one that is open already, only the pause changes."""
+        self.retry_at = self._clock() + seconds
+        self.why = why
+        if self.state != "open":
+            self.openings += 1
+            self._enter("open")
+            self._oldest_era = self._era
+
+    def look_again(self) -> None:
+        """Something else says that the backend is well again: its pause ends now."""
+        if self.state == "open":
+            self.retry_at = self._clock()
+
+    def rest(self, seconds: float) -> None:
+        """The backend asks for no call for so long (`Retry-After`); it is heard up to RETRY_AFTER_CAP."""
+        self._rests_until = max(self._rests_until, self._clock() + min(seconds, RETRY_AFTER_CAP))
+
+    def _is_new(self, era: int | None) -> bool:
+        return era is None or era >= self._oldest_era
+
+    def _end_call(self) -> None:
+        if self.state != "closed":
+            self._calls = max(0, self._calls - 1)
+
+    def _strikes_left(self) -> int:
+        forgiven = int((self._clock() - self.since) / self._cap) if self.state == "closed" else 0
+        return max(0, self._strikes - forgiven)
 
     def _enter(self, state: State) -> None:
+        self._strikes = self._strikes_left()
+        self._era += 1
+        if state != "half_open":
+            self._calls = 0
         self.state = state
         self.since = self._clock()

@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
-from random import Random
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from backends.api import Header, Transport
 from backends.breaker import Breaker
+from backends.chooser import Chooser
+from backends.concurrency import Limit
+from backends.ejection import Ejection, Ejections
+from backends.load import Load
 from backends.retry import Outcome
 from backends.work import NOTHING, Work
 
 Health = Literal["unknown", "up", "loading", "down"]
 
 
-class Limit(Protocol):
-    """How many calls a backend may have in flight."""
+class Checks(Protocol):
+    """Who checks a backend's health."""
 
-    def has_room(self, inflight: int) -> bool: ...
-
-    def finished(self, seconds: float, inflight: int, dropped: bool) -> None:
-        """A call's first byte came after `seconds`; or it was `dropped`: refused for load, or timed out."""
+    next_at: float
+    """When it is looked at next, on the clock."""
 
 
 class Backend:
     """One endpoint that serves a model. `name`: host and port, for metrics and logs. `headers`: sent with each call to it.
 
-    `health`: set by the health checker; `unknown` until its first verdict, and usable, so that a start is no gap in the service. `why` and
-    `since` (on the clock) tell of it. `inflight_tokens`: of the prompts of the calls in flight. `freed`: told whenever a call may start.
+    `standing`: among the pool's other backends; alone if none is given. `health`: set by the health checker; `unknown` until its first
+    verdict, and usable, so that a start is no gap in the service. `why` and `since` (on the clock) tell of it. `inflight_tokens`: of the
+    prompts of the calls in flight. `load`: of its server. `checks`: who watches its health. `freed`: told whenever a call may start.
     """
 
     __slots__ = (
         "breaker",
+        "checks",
         "freed",
         "headers",
         "health",
         "inflight",
         "inflight_tokens",
         "limit",
+        "load",
         "model",
         "name",
         "served_as",
         "since",
+        "standing",
         "transport",
         "url",
         "why",
@@ -58,6 +64,8 @@ class Backend:
         breaker: Breaker,
         headers: Sequence[Header] = (),
         limit: Limit | None = None,
+        standing: Ejection | None = None,
+        load: Load | None = None,
     ) -> None:
         self.model = model
         self.url = url
@@ -67,6 +75,9 @@ class Backend:
         self.breaker = breaker
         self.headers = tuple(headers)
         self.limit = limit
+        self.standing = standing or Ejections().join(breaker)
+        self.load = load or Load()
+        self.checks: Checks | None = None
         self.freed: Callable[[], None] | None = None
         self.health: Health = "unknown"
         self.why = ""
@@ -76,34 +87,45 @@ class Backend:
 
     def usable(self) -> bool:
         """Whether it is well enough for a call."""
-        return self.health in ("up", "unknown") and self.breaker.allows()
+        return self.is_well() and self.breaker.allows()
+
+    def is_well(self) -> bool:
+        """Whether its health checks have nothing against it."""
+        return self.health in ("up", "unknown")
 
     def has_room(self) -> bool:
         """Whether one more call is within its limit."""
         return self.limit is None or self.limit.has_room(self.inflight)
 
-    def started(self, work: Work = NOTHING) -> None:
-        """A call starts. `finished` must follow."""
+    def started(self, work: Work = NOTHING) -> int:
+        """A call starts; `finished` must follow. Returns the breaker's era, in which it started."""
         self.inflight += 1
+        self.load.started()
         self.inflight_tokens += work.tokens
-        self.breaker.started()
+        return self.breaker.started()
 
-    def answered(self, seconds: float, outcome: Outcome) -> None:
-        """A call brought its first byte, or failed, so long after its start."""
+    def answered(self, seconds: float | None, outcome: Outcome, era: int | None = None) -> None:
+        """A call brought its first token so long after its start (None: its whole answer), or it failed."""
+        if not outcome.failed and outcome.status is not None:
+            was_out = self.breaker.state != "closed"
+            self.standing.answered(era)
+            if was_out:
+                self.notify()
         if self.limit is not None and not outcome.cancelled:
             self.limit.finished(seconds, self.inflight, _is_overload(outcome))
 
-    def finished(self, outcome: Outcome, work: Work = NOTHING) -> None:
+    def finished(self, outcome: Outcome, work: Work = NOTHING, era: int | None = None) -> None:
         """The call is over, in whatever way."""
         self.inflight -= 1
+        self.load.finished()
         self.inflight_tokens -= work.tokens
-        if outcome.failed:
-            self.breaker.failed()
-        elif outcome.cancelled or outcome.kind is not None:
-            self.breaker.abandoned()
-        else:
-            self.breaker.succeeded()
+        self.standing.finished(outcome, era)
         self.notify()
+
+    def rest(self, seconds: float) -> None:
+        """It asks for no call for so long."""
+        self.breaker.rest(seconds)
+        asyncio.get_running_loop().call_later(self.breaker.rest_left, self.notify)
 
     def notify(self) -> None:
         """Tells whoever waits that a call may be possible now."""
@@ -115,71 +137,72 @@ def _is_overload(outcome: Outcome) -> bool:
     return outcome.status in (429, 503) or (outcome.kind is not None and outcome.kind.endswith("timeout"))
 
 
-class Chooser(Protocol):
-    """Picks one of several backends, all of which can take the call."""
-
-    def choose(self, work: Work, backends: Sequence[Backend]) -> Backend: ...
-
-
-class TwoChoices:
-    """Power of two choices: of two backends drawn at random, the one with fewer calls in flight."""
-
-    def __init__(self, rng: Random) -> None:
-        self._rng = rng
-
-    def choose(self, work: Work, backends: Sequence[Backend]) -> Backend:
-        first, second = self._rng.sample(backends, 2)
-        return first if first.inflight <= second.inflight else second
-
-
 class Pool:
-    """The backends of one model. `waits_for_loading`: a call may wait while the only backends are loading."""
+    """The backends of one model. `ejections`: of its backends. `waits_for_loading`: a call may wait while the only backends are loading."""
 
-    __slots__ = ("_chooser", "backends", "waits_for_loading")
+    __slots__ = ("_chooser", "_freed", "backends", "ejections", "waits_for_loading")
 
-    def __init__(self, backends: Sequence[Backend], chooser: Chooser, waits_for_loading: bool = False) -> None:
+    def __init__(
+        self, backends: Sequence[Backend], chooser: Chooser, ejections: Ejections | None = None, waits_for_loading: bool = False
+    ) -> None:
         self.backends = tuple(backends)
+        self.ejections = ejections or Ejections()
         self.waits_for_loading = waits_for_loading
         self._chooser = chooser
+        self._freed: Callable[[], None] | None = None
+
+    def tell(self, freed: Callable[[], None]) -> None:
+        """`freed` is called from now on whenever a call may have become possible."""
+        self._freed = freed
+        for backend in self.backends:
+            backend.freed = freed
 
     def replace(self, backends: Sequence[Backend]) -> None:
         """Other members. Whoever has left gets no new call; its calls in flight go on."""
         self.backends = tuple(backends)
         for backend in self.backends:
-            backend.notify()
+            backend.freed = self._freed
+        if self._freed is not None:
+            self._freed()
 
     def pick(self, work: Work = NOTHING, excluded: Collection[Backend] = ()) -> Backend | None:
         """The backend for the next call, or None if no usable one with room is left.
 
-        When every backend of the model has an open breaker, the one whose pause ends first is tried all the same: a pool that
-        refuses itself while nothing else says that it is down would turn a hiccup into an outage.
+        When most of the pool is out of service the fault is likely elsewhere, and ejections are ignored (panic). When every backend has
+        an open breaker, the one whose pause ends first is tried all the same: a pool that refuses itself while nothing else says that it
+        is down would turn a hiccup into an outage.
         """
-        free = [backend for backend in self.backends if backend not in excluded and backend.usable() and backend.has_room()]
+        usable = [backend for backend in self.backends if backend.usable()]
+        if len(usable) < len(self.backends) and self.ejections.panics(len(usable)):
+            usable += [backend for backend in self.backends if backend.standing.ejected and backend.is_well() and backend not in usable]
+        free = [backend for backend in usable if backend not in excluded and backend.has_room()]
         if len(free) > 1:
             return self._chooser.choose(work, free)
         if free:
             return free[0]
-        return self._least_bad(excluded)
+        return None if usable else self._least_bad(excluded)
 
-    def _least_bad(self, excluded: Collection[Backend]) -> Backend | None:
-        if any(backend.usable() for backend in self.backends):
-            return None
-        ejected = [
-            b for b in self.backends if b not in excluded and b.health in ("up", "unknown") and b.breaker.state == "open" and b.has_room()
-        ]
-        return min(ejected, key=lambda backend: backend.breaker.retry_at, default=None)
+    def _least_bad(self, excluded: Collection[Backend] = ()) -> Backend | None:
+        """Of those whose breaker is open, and who may well be alive, the one whose pause ends first."""
+        out = [b for b in self.backends if b not in excluded and b.is_well() and b.breaker.state == "open" and b.has_room()]
+        return min(out, key=lambda backend: backend.breaker.retry_at, default=None)
 
     def may_wait(self, excluded: Collection[Backend] = ()) -> bool:
-        """Whether a backend that cannot take a call now can probably do so soon: it is full, or it is loading."""
+        """Whether a backend that cannot take a call now can probably do so soon.
+
+        It is full, it asked for a pause, a call finds out whether it is well again, or it is loading.
+        """
         return any(
-            (backend.usable() and not backend.has_room()) or (self.waits_for_loading and backend.health == "loading")
+            (backend.usable() and not backend.has_room())
+            or (backend.is_well() and (backend.breaker.rest_left > 0 or backend.breaker.probing))
+            or (self.waits_for_loading and backend.health == "loading")
             for backend in self.backends
             if backend not in excluded
         )
 
     def usable(self) -> bool:
         """Whether some backend can take a call, now or after a wait."""
-        return any(backend.usable() for backend in self.backends) or self._least_bad(()) is not None or self.may_wait()
+        return any(backend.usable() for backend in self.backends) or self._least_bad() is not None or self.may_wait()
 
     def load(self) -> float | None:
         """Calls in flight for each usable backend; None if there is none."""

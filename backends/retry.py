@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from random import Random
 
 from msgspec import Struct
@@ -12,7 +15,11 @@ from msgspec import Struct
 from backends.api import FailureKind
 
 RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+UNREACHABLE_STATUS = frozenset({502, 503, 504})
 RETRY_AFTER_CAP = 5.0
+WINDOW = 10
+POLL = 0.2
+"""Seconds between two looks of whoever waits for the budget: room comes with time too, not only with those who leave."""
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -28,6 +35,23 @@ class Outcome(Struct, frozen=True, gc=False):
         if self.cancelled or self.kind == "stale":
             return False
         return self.kind is not None or (self.status is not None and self.status >= 500)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it speaks for the backend. A client's error speaks neither for nor against it."""
+        return not self.cancelled and self.kind is None and self.status is not None and self.status < 400
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether it failed since nobody was there: no connection, no answer in time, a lost one, or a proxy that says so."""
+        return self.failed and (self.status in UNREACHABLE_STATUS if self.kind is None else self.kind != "invalid")
+
+    @property
+    def text(self) -> str:
+        """In words, for operators."""
+        if self.cancelled:
+            return "cancelled"
+        return f"status {self.status}" if self.kind is None else self.kind.replace("_", " ")
 
 
 def is_retryable(outcome: Outcome) -> bool:
@@ -59,18 +83,36 @@ def parse_retry_after(value: str, now: float) -> float | None:
 
 
 class RetryBudget:
-    """Retries may run for a share of the active requests, and for `minimum` of them in any case. (Envoy's retry budget.)"""
+    """How many attempts may follow the first ones. Two bounds hold at the same time:
 
-    def __init__(self, ratio: float = 0.2, minimum: int = 3) -> None:
+    - of the active requests, a share of `ratio` may be on a second or later attempt at once, and `minimum` always (Envoy's retry budget);
+    - of the last WINDOW seconds' requests, a share of `ratio` may have got one, and `minimum` a second always (Finagle's). The first bound
+      alone would let errors that come at once be tried again without end: few at a time, but thousands a second.
+
+    A backend that dies takes many requests along, and all of them can be saved: whoever finds no room waits for it, in a line no longer
+    than the budget can serve in time. `clock`: monotonic seconds.
+    """
+
+    def __init__(self, ratio: float = 0.2, minimum: int = 3, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._ratio = ratio
         self._minimum = minimum
+        self._clock = clock
+        self._requests = Recent(WINDOW)
+        self._attempts = Recent(WINDOW)
+        self._line: deque[asyncio.Event] = deque()
         self.active = 0
         self.retrying = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for room."""
+        return len(self._line)
 
     @contextmanager
     def request(self) -> Iterator[Retries]:
         """Counts a request as active while it looks for an answer."""
         self.active += 1
+        self._requests.add(self._clock())
         retries = Retries(self)
         try:
             yield retries
@@ -78,12 +120,53 @@ class RetryBudget:
             self.active -= 1
             retries.release()
 
-    def has_room(self) -> bool:
-        return self.retrying < max(self._minimum, int(self.active * self._ratio))
+    def has_room(self, held: bool = False) -> bool:
+        """Whether one more attempt may start now. `held`: by a request that is among those on a later attempt already."""
+        if not held and self.retrying >= max(self._minimum, int(self.active * self._ratio)):
+            return False
+        return self._attempts.count(self._clock()) < self._most()
+
+    def take(self, held: bool) -> None:
+        """An attempt starts that is not its request's first."""
+        self._attempts.add(self._clock())
+        self.retrying += not held
+
+    def leave(self) -> None:
+        """A request is done with its later attempts."""
+        self.retrying -= 1
+        self._call_next()
+
+    async def turn(self, held: bool, seconds: float) -> bool:
+        """Waits in line for room, at most so long. Returns whether there is some; false at once if the line is too long already."""
+        if len(self._line) + 1 > self._most() * seconds / WINDOW:
+            return False
+        called, end = asyncio.Event(), self._clock() + seconds
+        self._line.append(called)
+        try:
+            while not (self._line[0] is called and self.has_room(held)):
+                left = end - self._clock()
+                if left <= 0:
+                    return False
+                called.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, POLL)):
+                        await called.wait()
+            return True
+        finally:
+            self._line.remove(called)
+            self._call_next()
+
+    def _most(self) -> float:
+        """Attempts in a window that may follow first ones."""
+        return max(self._minimum * WINDOW, self._ratio * self._requests.count(self._clock()))
+
+    def _call_next(self) -> None:
+        if self._line:
+            self._line[0].set()
 
 
 class Retries:
-    """One request's place in the budget: taken by its first retry, held until it is done."""
+    """One request's share of the budget: its place is taken by its first retry, and held until it is done."""
 
     __slots__ = ("_budget", "_held")
 
@@ -92,13 +175,55 @@ class Retries:
         self._held = False
 
     def acquire(self) -> bool:
-        """Whether this request may try again."""
-        if not self._held and self._budget.has_room():
-            self._held = True
-            self._budget.retrying += 1
-        return self._held
+        """Whether this request may make one more attempt now. Those who wait come first."""
+        if self._budget.waiting or not self._budget.has_room(self._held):
+            return False
+        self._take()
+        return True
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether this request may make one more attempt, now or within so many seconds."""
+        if self.acquire():
+            return True
+        if seconds <= 0 or not await self._budget.turn(self._held, seconds):
+            return False
+        self._take()
+        return True
 
     def release(self) -> None:
         if self._held:
             self._held = False
-            self._budget.retrying -= 1
+            self._budget.leave()
+
+    def _take(self) -> None:
+        self._budget.take(self._held)
+        self._held = True
+
+
+class Recent:
+    """Counts what happened within the last `window` seconds, second by second."""
+
+    __slots__ = ("_counts", "_newest", "_total")
+
+    def __init__(self, window: int) -> None:
+        self._counts = [0] * window
+        self._newest = 0
+        self._total = 0
+
+    def add(self, now: float) -> None:
+        self._move(now)
+        self._counts[self._newest % len(self._counts)] += 1
+        self._total += 1
+
+    def count(self, now: float) -> int:
+        self._move(now)
+        return self._total
+
+    def _move(self, now: float) -> None:
+        """Forgets the seconds that are over."""
+        second = int(now)
+        size = len(self._counts)
+        for old in range(max(self._newest + 1, second - size + 1), second + 1):
+            self._total -= self._counts[old % size]
+            self._counts[old % size] = 0
+        self._newest = max(self._newest, second)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TextIO
@@ -24,32 +24,28 @@ from gateway.account.bookkeeper import Bookkeeper
 from gateway.account.feedback import Feedback
 from gateway.account.journal import Journal
 from gateway.account.ledger import Ledger
-from gateway.account.ledger_files import LedgerFile
-from gateway.account.metrics import BackendState, Metrics
+from gateway.account.metrics import Metrics
 from gateway.account.snapshots import Snapshots
 from gateway.api import admin, errors, health, models, openapi, routing
 from gateway.api.callers import identify, identify_admin
 from gateway.api.completions import Completions, Settings
-from gateway.build_fleet import build_fleet
+from gateway.build_fleet import HERE, build_admission, build_fleet, connect
+from gateway.build_guard import Guard, build_guard
+from gateway.build_memory import Memory, build_feedback, build_ledger, build_memory
 from gateway.config import Config
 from gateway.fleet import Fleet
 from gateway.flow.decide import Decider, Route, Stickiness
-from gateway.flow.execute import Executor
-from gateway.guard.auth import Gate
-from gateway.guard.buckets import Buckets
+from gateway.flow.execute import Executor, Place
+from gateway.gauges import show
+from gateway.guard.admission import Admission
 from gateway.guard.keys import KeysFile
-from gateway.guard.limits import Limits
-from gateway.guard.tokens import TokenSettings, TokenVerifier
-from gateway.lifecycle import running
-from gateway.memory.cache import ChoiceCache, Choices
-from gateway.memory.decisions import Decisions
-from gateway.memory.idempotency import Repeats
-from gateway.memory.sessions import Sessions
-from gateway.memory.store import Store
-from routers.api import Endpoint
+from gateway.lifecycle import Life, Pulse
+from gateway.parts import Parts
+from routers.api import Endpoint, Keeper
 
 PATHS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
 THINKING_THREADS = 4
+Reload = Callable[[], Awaitable[str]]
 
 
 class Ids:
@@ -82,70 +78,113 @@ class App(FastAPI):
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
-    """Who is let in, and how much each may use. `keys`, `tokens`: None where the configuration names none."""
-
-    gate: Gate
-    limits: Limits
-    keys: KeysFile | None
-    tokens: TokenVerifier | None
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What is remembered of requests, here and in the store; `store` is None without Redis."""
-
-    store: Store | None
-    choices: Choices
-    sessions: Sessions
-    decisions: Decisions
-    repeats: Repeats
-
-
-@dataclass(frozen=True, slots=True)
 class Gateway:
-    """What was built for one configuration."""
+    """What was built for one configuration, much of it taken over from the one before (`parts`)."""
 
     config: Config
+    routes: Mapping[str, Route]
     fleet: Fleet
+    admission: Admission[Place]
     guard: Guard
     memory: Memory
     decider: Decider
     executor: Executor
     bookkeeper: Bookkeeper
     feedback: Feedback
-    snapshots: Snapshots
+    snapshots: tuple[Snapshots, ...]
     deadlines: Deadlines
     journal: Journal
     ledger: Ledger
     metrics: Metrics
+    life: Life
     threads: ThreadPoolExecutor
+    learning: ThreadPoolExecutor
     ids: Callable[[], str]
+    parts: Parts
 
 
 def build(
-    config: Config, routes: Mapping[str, Route], out: TextIO | None = None, plain: bool = False, keys: KeysFile | None = None
+    config: Config,
+    routes: Mapping[str, Route],
+    out: TextIO | None = None,
+    plain: bool = False,
+    keys: KeysFile | None = None,
+    parts: Parts | None = None,
+    folder: Path = HERE,
 ) -> Gateway:
     """Builds everything but the HTTP app. `routes`: from `policies.build_routes`. `out`: where log lines go; `plain`: for a terminal.
 
-    `keys`: the keys file, if the configuration names one.
+    `keys`: the keys file. `parts`: those that the routes and the keys are among, and that a gateway before may have left. `folder`: where
+    files are looked for. Starts nothing and changes nothing of what runs, so that it may be done in a thread; see `take_over`.
     """
-    rng, ids, deadlines = Random(), Ids(), Deadlines()
-    fleet = build_fleet(config, deadlines, rng)
-    metrics = Metrics([m.name for m in config.models], list(routes))
-    metrics.config_info.labels(config.hash, __version__).set(1)
-    metrics.watch_backends(lambda: _states(fleet))
-    memory = _memory(config, metrics, ids)
-    guard = _guard(config, keys, memory.store, metrics, ids)
-    journal = Journal(out, plain)
-    ledger = _ledger(config, memory.store, metrics)
-    threads = ThreadPoolExecutor(THINKING_THREADS, "pointsman-think")
-    decider = Decider(
+    parts = parts or Parts()
+    rng, ids, deadlines = parts.get("rng", None, Random), parts.get("ids", None, Ids), parts.get("deadlines", None, Deadlines)
+    metrics = parts.get("metrics", None, Metrics)
+    parts.get("pulse", None, lambda: Pulse(metrics))
+    threads, learning = _threads(parts)
+    fleet = build_fleet(config, deadlines, rng, parts, folder)
+    memory = build_memory(config, metrics, ids, parts)
+    guard = build_guard(config, keys, memory.store, metrics, ids, parts)
+    journal = parts.get("journal", None, lambda: Journal(out, plain))
+    ledger = build_ledger(config, memory.store, parts)
+    admission = build_admission(config, time.perf_counter, parts)
+    candidates = {name: route.models for name, route in routes.items()}
+    gateway = Gateway(
+        config=config,
+        routes=routes,
+        fleet=fleet,
+        admission=admission,
+        guard=guard,
+        memory=memory,
+        decider=_decider(config, routes, fleet, memory, threads, metrics, ids, rng),
+        executor=_executor(config, fleet, admission, rng, parts),
+        bookkeeper=Bookkeeper(fleet, candidates, metrics, journal, ledger, memory.decisions, guard.limits),
+        feedback=build_feedback(config, memory, ledger, metrics, learning, ids, parts),
+        snapshots=_snapshots(routes, learning, parts),
+        deadlines=deadlines,
+        journal=journal,
+        ledger=ledger,
+        metrics=metrics,
+        life=parts.get("life", None, Life),
+        threads=threads,
+        learning=learning,
+        ids=ids,
+        parts=parts,
+    )
+    parts.finish()
+    return gateway
+
+
+def _threads(parts: Parts) -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+    """Where policies think, and where learners learn."""
+    threads = parts.get("threads", None, lambda: ThreadPoolExecutor(THINKING_THREADS, "pointsman-think"))
+    return threads, parts.get("learning", None, lambda: ThreadPoolExecutor(1, "pointsman-learn"))
+
+
+def take_over(gateway: Gateway, living: tuple[Gateway, ...]) -> None:
+    """From now on this gateway is the one in force. `living`: all that have requests, this one included."""
+    show(gateway, living)
+    gateway.feedback.follow({name: route.policy for name, route in gateway.routes.items()})
+    connect([one.fleet for one in living], {id(one.admission): one.admission for one in living}.values())
+
+
+def _decider(
+    config: Config,
+    routes: Mapping[str, Route],
+    fleet: Fleet,
+    memory: Memory,
+    threads: ThreadPoolExecutor,
+    metrics: Metrics,
+    ids: Callable[[], str],
+    rng: Random,
+) -> Decider:
+    sessions = config.sessions
+    return Decider(
         fleet,
         routes,
         memory.choices,
         memory.sessions,
-        Stickiness(config.sessions.prefill_tokens_per_second, config.sessions.second_weight, config.sessions.inertia),
+        Stickiness(sessions.prefill_tokens_per_second, sessions.second_weight, sessions.inertia),
         threads,
         metrics,
         clock=time.perf_counter,
@@ -153,124 +192,34 @@ def build(
         new_id=lambda: f"dec-{ids()}",
         rng=rng,
     )
-    candidates = {name: route.models for name, route in routes.items()}
-    bookkeeper = Bookkeeper(fleet, candidates, metrics, journal, ledger, memory.decisions, guard.limits)
-    feedback, snapshots = _learning(config, routes, memory, ledger, metrics, ids())
-    return Gateway(
-        config=config,
-        fleet=fleet,
-        guard=guard,
-        memory=memory,
-        decider=decider,
-        executor=_executor(config, fleet, rng),
-        bookkeeper=bookkeeper,
-        feedback=feedback,
-        snapshots=snapshots,
-        deadlines=deadlines,
-        journal=journal,
-        ledger=ledger,
-        metrics=metrics,
-        threads=threads,
-        ids=ids,
+
+
+def _snapshots(routes: Mapping[str, Route], learning: ThreadPoolExecutor, parts: Parts) -> tuple[Snapshots, ...]:
+    """Who keeps what learners learn, in the thread in which they learn: one for each, since each comes and goes with its learner."""
+
+    def keeping(name: str, keeper: Keeper) -> Snapshots:
+        return Snapshots([(name, keeper)], learning, clock=time.monotonic, wall_clock=time.time)
+
+    return tuple(
+        parts.get(("keeper", route.name, name), keeper, partial(keeping, name, keeper))
+        for route in routes.values()
+        for name, keeper in route.policy.keepers
     )
 
 
-def _learning(
-    config: Config, routes: Mapping[str, Route], memory: Memory, ledger: Ledger, metrics: Metrics, origin: str
-) -> tuple[Feedback, Snapshots]:
-    """Who tells learners of feedback, and who keeps what they learn: in a thread of their own, so that no decision waits for them."""
-    thread = ThreadPoolExecutor(1, "pointsman-learn")
-    policies = {name: route.policy for name, route in routes.items()}
-    feedback = Feedback(
-        memory.decisions,
-        policies,
-        ledger,
-        metrics,
-        thread,
-        memory.store,
-        ttl_seconds=config.decisions.ttl_seconds,
-        origin=origin,
-        wall_clock=time.time,
+def _executor(config: Config, fleet: Fleet, admission: Admission[Place], rng: Random, parts: Parts) -> Executor:
+    section = config.retries
+    budget = parts.get(
+        "retry budget",
+        (section.budget_ratio, section.budget_minimum),
+        lambda: RetryBudget(section.budget_ratio, section.budget_minimum),
     )
-    keepers = [keeper for policy in policies.values() for keeper in policy.keepers]
-    snapshots = Snapshots(keepers, thread, clock=time.monotonic, wall_clock=time.time)
-    metrics.watch(metrics.failures.labels("artifacts"), lambda: snapshots.failures)
-    return feedback, snapshots
-
-
-def _memory(config: Config, metrics: Metrics, ids: Callable[[], str]) -> Memory:
-    store = None
-    if config.redis is not None:
-        url, timeout, failures = config.redis.url.get_secret_value(), config.redis.timeout_ms / 1000, metrics.redis_failures
-        store = Store(url, timeout=timeout, prefix=config.redis.prefix, failed=lambda reason: metrics.count(failures, reason))
-        metrics.watch_redis(lambda: store.up, lambda: store.changes)
-        metrics.watch(metrics.sizes.labels("redis_writes"), lambda: store.pending)
-        metrics.watch(metrics.dropped.labels("redis_writes"), lambda: store.dropped)
-    cache = ChoiceCache(config.cache.size, config.cache.ttl_seconds, time.monotonic)
-    memory = Memory(
-        store,
-        Choices(cache, store, config.cache.ttl_seconds),
-        Sessions(config.sessions.size, config.sessions.ttl_seconds, store, time.monotonic),
-        Decisions(config.decisions.kept, store, config.decisions.ttl_seconds),
-        Repeats(config.idempotency.size, config.idempotency.ttl_seconds, store, time.monotonic, ids),
-    )
-    metrics.watch(metrics.sizes.labels("decision_cache"), lambda: len(memory.choices))
-    metrics.watch(metrics.sizes.labels("sessions"), lambda: len(memory.sessions))
-    metrics.watch(metrics.sizes.labels("decisions"), lambda: len(memory.decisions))
-    metrics.watch(metrics.sizes.labels("idempotency"), lambda: len(memory.repeats))
-    return memory
-
-
-def _guard(config: Config, keys: KeysFile | None, store: Store | None, metrics: Metrics, ids: Callable[[], str]) -> Guard:
-    section = None if config.auth is None else config.auth.jwt
-    tokens = None
-    if section is not None:
-        algorithms = tuple(section.algorithms)
-        settings = TokenSettings(**{**section.model_dump(), "algorithms": algorithms})
-        tokens = TokenVerifier(settings)
-        metrics.watch(metrics.sizes.labels("verified_tokens"), lambda: len(tokens))
-        metrics.watch(metrics.failures.labels("jwks"), lambda: tokens.keys.failures)
-    if keys is not None:
-        metrics.watch(metrics.failures.labels("keys_file"), lambda: keys.failures)
-    buckets = Buckets(config.limits.expected_replicas * workers(), time.monotonic, time.time)
-    metrics.watch(metrics.sizes.labels("allowances"), lambda: len(buckets))
-    limits = Limits(
-        store,
-        buckets,
-        hold_seconds=config.limits.hold_seconds,
-        clock=time.monotonic,
-        wall_clock=time.time,
-        new_id=ids,
-        local_used=metrics.limits_local.inc,
-    )
-    return Guard(Gate(keys, tokens), limits, keys, tokens)
-
-
-def _ledger(config: Config, store: Store | None, metrics: Metrics) -> Ledger:
-    section, publish = config.ledger, None
-    if section.redis and store is not None:
-        stream = f"{config.redis.prefix if config.redis else 'pointsman'}:1:ledger"
-
-        def publish(line: bytes) -> None:
-            store.later("XADD", stream, "MAXLEN", "~", section.stream_length, "*", "line", line)
-
-    ledger = Ledger(None if section.path is None else LedgerFile(Path(section.path), section.max_bytes, section.keep), publish)
-    metrics.watch(metrics.sizes.labels("ledger"), lambda: len(ledger))
-    metrics.watch(metrics.dropped.labels("ledger"), lambda: ledger.dropped)
-    metrics.watch(metrics.failures.labels("ledger"), lambda: ledger.failures)
-    return ledger
-
-
-def workers() -> int:
-    """How many processes share this gateway's port. The supervisor says so."""
-    return int(os.environ.get("POINTSMAN_WORKERS", "1"))
-
-
-def _executor(config: Config, fleet: Fleet, rng: Random) -> Executor:
     return Executor(
         fleet,
-        RetryBudget(config.retries.budget_ratio, config.retries.budget_minimum),
-        config.retries.max_attempts,
+        admission,
+        budget,
+        section.max_attempts,
+        section.wait_seconds,
         config.server.max_answer_bytes,
         clock=time.perf_counter,
         wall_clock=time.time,
@@ -278,26 +227,23 @@ def _executor(config: Config, fleet: Fleet, rng: Random) -> Executor:
     )
 
 
-def create_app(gateway: Gateway) -> FastAPI:
-    """The HTTP app: control endpoints by FastAPI, the three proxy endpoints as plain ASGI handlers within it."""
+def create_app(gateway: Gateway, reload: Reload | None = None) -> FastAPI:
+    """The HTTP app: control endpoints by FastAPI, the three proxy endpoints as plain ASGI handlers within it.
+
+    `reload`: reads the configuration anew and returns its hash; None where there is no file.
+    """
     config = gateway.config
     routes = {route.name: route.models for route in config.routes}
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with running(gateway):
-            yield
-
     # FastAPI's own telemetry would wrap every request, and it sees nothing of what matters here.
     silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-    app = App(title="Pointsman", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=silent)
+    app = App(title="Pointsman", version=__version__, docs_url=None, redoc_url=None, telemetry=silent)
     errors.install(app)
     app.proxies = {path: _proxy(gateway, endpoint) for path, endpoint in PATHS.items()}
     for path, proxy in app.proxies.items():
         app.router.routes.append(PathRoute(path, proxy, methods=["POST"]))
     caller = identify(gateway.guard.gate)
     app.include_router(models.router(caller, gateway.fleet, routes, int(time.time())))
-    app.include_router(admin.router(identify_admin(gateway.guard.gate), config, gateway.fleet))
+    app.include_router(admin.router(identify_admin(gateway.guard.gate), config, gateway.fleet, reload))
     app.include_router(
         routing.router(
             caller,
@@ -310,7 +256,7 @@ def create_app(gateway: Gateway) -> FastAPI:
             new_id=gateway.ids,
         )
     )
-    app.include_router(health.router(gateway.fleet, routes, gateway.metrics))
+    app.include_router(health.router(gateway.fleet, routes, gateway.metrics, gateway.life))
     openapi.install(app, [*routes, *(model.name for model in config.models)])
     return app
 
@@ -330,9 +276,3 @@ def _proxy(gateway: Gateway, endpoint: Endpoint) -> Completions:
         clock=time.perf_counter,
         new_id=gateway.ids,
     )
-
-
-def _states(fleet: Fleet) -> Iterable[BackendState]:
-    for served in fleet:
-        for backend in served.pool.backends:
-            yield BackendState(served.model.name, backend.name, backend.usable(), backend.inflight, backend.breaker.level)

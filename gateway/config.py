@@ -6,14 +6,21 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from gateway.sections.account import LedgerSection
+from gateway.sections.admission import AdmissionSection
+from gateway.sections.admission import contradictions as of_admission
+from gateway.sections.balancing import BalancingSection, stale_before_read
+from gateway.sections.balancing import contradictions as of_balancing
 from gateway.sections.base import Section
-from gateway.sections.containment import HealthSection, RetriesSection
+from gateway.sections.containment import BreakerSection, EjectionSection, HealthSection, HedgingSection, RetriesSection
+from gateway.sections.containment import contradictions as of_containment
+from gateway.sections.discovery import contradictions as of_discovery
 from gateway.sections.guard import AuthSection, LimitsSection
+from gateway.sections.kinds import locate, wrong_kind
 from gateway.sections.memory import CacheSection, DecisionsSection, IdempotencySection, RedisSection, SessionsSection
 from gateway.sections.models import ModelSection, TimeoutsSection
 from gateway.sections.routes import RouteSection
@@ -31,12 +38,17 @@ class Config(Section):
     timeouts: TimeoutsSection = Field(TimeoutsSection(), description="for all backends")
     retries: RetriesSection = Field(RetriesSection(), description="before the first byte")
     health: HealthSection = Field(HealthSection(), description="how backends are watched")
+    balancing: BalancingSection = Field(BalancingSection(), description="how a model's backends share its calls")
+    breaker: BreakerSection = Field(BreakerSection(), description="when a backend gets no calls for a moment")
+    ejection: EjectionSection = Field(EjectionSection(), description="when a backend is out of its pool for longer")
+    hedging: HedgingSection = Field(HedgingSection(), description="a second attempt beside a late one")
     cache: CacheSection = Field(CacheSection(), description="the decision cache")
     sessions: SessionsSection = Field(SessionsSection(), description="conversations")
     decisions: DecisionsSection = Field(DecisionsSection(), description="records of decisions")
     idempotency: IdempotencySection = Field(IdempotencySection(), description="calls that are sent twice")
     redis: RedisSection | None = Field(None, description="what several processes share")
     auth: AuthSection | None = Field(None, description="who may call")
+    admission: AdmissionSection = Field(AdmissionSection(), description="how many requests backends get at once")
     limits: LimitsSection = Field(LimitsSection(), description="how callers are kept within their allowances")
     ledger: LedgerSection = Field(LedgerSection(), description="records of requests")
 
@@ -66,9 +78,12 @@ def validate(source: Source) -> Config:
 
 
 def _explain(source: Source, detail: Mapping[str, Any]) -> Problem:
-    path: tuple[Key, ...] = tuple(detail["loc"])
+    path, section = locate(Config, tuple(detail["loc"]))
+    of_kind = wrong_kind(detail, path)
+    if of_kind is not None:
+        return source.problem(*of_kind)
     if detail["type"] == "extra_forbidden":
-        known = _known_keys(path)
+        known = list(section.model_fields)
         return source.problem(path, f"unknown key{nearest(str(path[-1]), known)}; known here: {', '.join(known)}")
     message = str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "missing":
@@ -78,26 +93,9 @@ def _explain(source: Source, detail: Mapping[str, Any]) -> Problem:
     return source.problem(path, message[0].lower() + message[1:])
 
 
-def _known_keys(path: tuple[Key, ...]) -> list[str]:
-    """The keys of the section that a path leads to."""
-    section: type[BaseModel] = Config
-    for key in path[:-1]:
-        if isinstance(key, str) and key in section.model_fields:
-            inner = inner_section(section.model_fields[key].annotation)
-            section = inner or section
-    return list(section.model_fields)
-
-
-def inner_section(annotation: object) -> type[BaseModel] | None:
-    """The section that a field holds, alone or in a list; None for plain values."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := inner_section(part))), None)
-
-
 def _contradictions(config: Config) -> list[tuple[tuple[Key, ...], str]]:
     """What each section alone cannot see: names that clash or lead nowhere."""
-    found: list[tuple[tuple[Key, ...], str]] = []
+    found = [*of_admission(config.admission), *of_containment(config), *_balancing(config)]
     names: dict[str, str] = {}
     for kind, given in (("models", [m.name for m in config.models]), ("routes", [r.name for r in config.routes])):
         for index, name in enumerate(given):
@@ -123,7 +121,19 @@ def _contradictions(config: Config) -> list[tuple[tuple[Key, ...], str]]:
     if config.ledger.redis and config.redis is None:
         found.append((("ledger", "redis"), "needs a `redis` section"))
     for index, model in enumerate(config.models):
+        if not model.backends and model.discovery is None:
+            found.append((("models", index), "needs `backends`, or `discovery` that finds some"))
+        if model.discovery is not None:
+            found += of_discovery(model.discovery, ("models", index, "discovery"))
         for place, url in enumerate(model.backends):
             if url.rstrip("/") in [other.rstrip("/") for other in model.backends[:place]]:
                 found.append((("models", index, "backends", place), f"{url} is named twice"))
+    return found
+
+
+def _balancing(config: Config) -> list[tuple[tuple[Key, ...], str]]:
+    found = [*stale_before_read(config.balancing), *of_balancing(config.balancing.scorers, ("balancing", "scorers"))]
+    for index, model in enumerate(config.models):
+        if model.balancing is not None:
+            found += of_balancing(model.balancing.scorers, ("models", index, "balancing", "scorers"))
     return found

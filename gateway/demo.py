@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import uvicorn
 import uvloop
 from rich.console import Console
 from rich.table import Table
@@ -18,10 +17,11 @@ from backends.fake import engine
 from backends.fake.endpoints import create
 from backends.fake.server import FakeServer
 from backends.fake.shapes import Character
-from gateway.app import Gateway, build, create_app
+from gateway.app import Gateway, build
 from gateway.config import Config, validate
 from gateway.policies import build_routes
-from gateway.server import settings
+from gateway.reload import Switch
+from gateway.server import Server, settings
 from gateway.source import parse
 from routers.registry import Registry
 
@@ -91,21 +91,22 @@ async def _run(once: bool, host: str, port: int) -> int:
     urls = [await fake.start() for fake in fakes]
     config = _config(urls)
     gateway = build(config, build_routes(config, Registry()), None if once else sys.stdout, plain=True)
-    server = uvicorn.Server(settings(create_app(gateway), host, port, 1))
+    switch = Switch(gateway)
+    server = Server(settings(switch, host, port), gateway.life, lambda: gateway.config.server, switch.want)
     serving = asyncio.create_task(server.serve())
     try:
         while not server.started:
             if serving.done():
                 return 1
             await asyncio.sleep(0.02)
-        base = f"http://{host}:{server.servers[0].sockets[0].getsockname()[1]}"
+        base = f"http://{host}:{server.port}"
         if once:
             await _wait_until_healthy(gateway)
             return await send_all(base, PROMPTS, DEAREST)
         introduce(base, "three fake experts behind it: small, medium, large")
         await serving
     finally:
-        server.should_exit = True
+        server.stop()
         await serving
         await _stop(fakes)
     return 0
@@ -117,7 +118,7 @@ def _config(urls: Sequence[str]) -> Config:
         f"capabilities: [chat, completions, embeddings, tools, json_schema], description: '{e.description}'}}\n"
         for e, url in zip(EXPERTS, urls, strict=True)
     )
-    return validate(parse(f"models:\n{models}{POLICY}", "demo", {}))
+    return validate(parse(f"server: {{drain_seconds: 1}}\nmodels:\n{models}{POLICY}", "demo", {}))
 
 
 async def _wait_until_healthy(gateway: Gateway) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from backends.api import Header, Timeouts
 from backends.pool import Pool
+from backends.quantile import Quantile
 from gateway.account.costs import Usage
 from routers.api import Candidate, Model
 
@@ -39,16 +40,54 @@ class Served:
     `answers`: the length of its answers, in tokens.
     """
 
-    __slots__ = ("answers", "headers", "model", "pool", "renamed", "served_json", "timeouts")
+    __slots__ = ("answers", "headers", "hedge", "model", "pool", "renamed", "served_json", "timeouts")
 
-    def __init__(self, model: Model, served_as: str, pool: Pool, headers: tuple[Header, ...], timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        model: Model,
+        served_as: str,
+        pool: Pool,
+        headers: tuple[Header, ...],
+        timeouts: Timeouts,
+        answers: RunningMean | None = None,
+        hedge: Hedge | None = None,
+    ) -> None:
         self.model = model
         self.pool = pool
         self.headers = headers
         self.timeouts = timeouts
         self.served_json = msgspec.json.encode(served_as)
         self.renamed = None if served_as == model.name else (self.served_json, msgspec.json.encode(model.name))
-        self.answers = RunningMean()
+        self.answers = answers or RunningMean()
+        self.hedge = hedge
+
+    def late_after(self, stream: bool) -> float | None:
+        """Seconds after which an attempt is late, so that a second one may start beside it; None: none does."""
+        return None if self.hedge is None else self.hedge.delay(stream)
+
+    def heard(self, seconds: float, stream: bool) -> None:
+        """The first bytes of an answer came after so long."""
+        if self.hedge is not None:
+            self.hedge.add(seconds, stream)
+
+
+class Hedge:
+    """When an answer of a model is late: later than most. `least`: seconds; never before. `whole`: also answers that are not streamed."""
+
+    def __init__(self, share: float, least: float, whole: bool) -> None:
+        self._least = least
+        self._times = {True: Quantile(share), False: Quantile(share) if whole else None}
+
+    def delay(self, stream: bool) -> float | None:
+        """Seconds; None while too little is known."""
+        times = self._times[stream]
+        known = None if times is None else times.value
+        return None if known is None else max(self._least, known)
+
+    def add(self, seconds: float, stream: bool) -> None:
+        times = self._times[stream]
+        if times is not None:
+            times.add(seconds)
 
 
 class TokenEstimate:
@@ -74,10 +113,11 @@ class Fleet:
 
     __slots__ = ("_answers", "_served", "estimate")
 
-    def __init__(self, served: Mapping[str, Served]) -> None:
+    def __init__(self, served: Mapping[str, Served], answers: RunningMean | None = None, estimate: TokenEstimate | None = None) -> None:
+        """`answers`, `estimate`: what was learned of all models before."""
         self._served = dict(served)
-        self._answers = RunningMean()
-        self.estimate = TokenEstimate()
+        self._answers = answers or RunningMean()
+        self.estimate = estimate or TokenEstimate()
 
     def __contains__(self, name: str) -> bool:
         return name in self._served

@@ -3,67 +3,87 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from random import Random
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Iterable
 
-from backends.health import HealthChecker
 from gateway.account.metrics import Metrics
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
+from gateway.parts import Service, closes, runs
 
 LAG_SECONDS = 0.25
+STOP_SECONDS = 8.0
+"""So long may a service take for its end; more than the ledger allows itself for its last write."""
+_log = logging.getLogger("pointsman")
 
 
-@contextlib.asynccontextmanager
-async def running(gateway: Gateway) -> AsyncIterator[None]:
-    """Does what goes on beside the requests; at the end closes every connection."""
-    settings = gateway.config.health
-    checkers = [
-        HealthChecker(backend, interval=settings.interval_seconds, timeout=settings.timeout_seconds, rng=Random())
-        for served in gateway.fleet
-        for backend in served.pool.backends
-    ]
-    tasks = [asyncio.create_task(work) for work in (*(checker.run() for checker in checkers), *_background(gateway))]
-    try:
-        yield
-    finally:
-        await gateway.ledger.aclose()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await gateway.snapshots.aclose()
-        for served in gateway.fleet:
-            for backend in served.pool.backends:
-                await backend.transport.aclose()
-        if gateway.memory.store is not None:
-            await gateway.memory.store.aclose()
-        if gateway.guard.tokens is not None:
-            await gateway.guard.tokens.close()
-        gateway.threads.shutdown(wait=False, cancel_futures=True)
-        gateway.journal.flush()
+class Life:
+    """How near its end this process is. `leaving`: it should be sent no more requests. `refusing`: it takes none."""
+
+    __slots__ = ("leaving", "refusing")
+
+    def __init__(self) -> None:
+        self.leaving = False
+        self.refusing = False
 
 
-def _background(gateway: Gateway) -> Iterator[Coroutine[Any, Any, None]]:
-    """What goes on beside the requests."""
-    yield _measure(gateway.metrics)
-    yield gateway.ledger.run()
-    yield gateway.feedback.run()
-    yield gateway.snapshots.run()
-    if gateway.memory.store is not None:
-        yield gateway.memory.store.run()
-    if gateway.guard.keys is not None:
-        yield gateway.guard.keys.watch()
-    if gateway.guard.tokens is not None:
-        yield gateway.guard.tokens.run()
+class Services:
+    """Runs services, each one once, however many gateways it is a part of."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, tuple[Service, asyncio.Task[None] | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, services: Iterable[Service]) -> None:
+        """Those that run already go on."""
+        for service in services:
+            if id(service) not in self._running:
+                task = asyncio.create_task(service.run()) if runs(service) else None
+                if task is not None:
+                    task.add_done_callback(_report)
+                self._running[id(service)] = (service, task)
+
+    async def stop(self, services: Iterable[Service]) -> None:
+        """Ends what they do and gives back what they hold. The last one first, since each may need those before it."""
+        for service in reversed(tuple(services)):
+            found = self._running.pop(id(service), None)
+            if found is not None:
+                await _end(*found)
+
+    async def stop_all(self) -> None:
+        await self.stop([service for service, _ in self._running.values()])
 
 
-async def _measure(metrics: Metrics) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        due = loop.time() + LAG_SECONDS
-        await asyncio.sleep(LAG_SECONDS)
-        metrics.event_loop_lag.set(max(0.0, loop.time() - due))
-        metrics.refresh()
+async def _end(service: Service, task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait({task}, timeout=STOP_SECONDS)
+    if closes(service):
+        closing = asyncio.create_task(service.aclose())
+        closing.add_done_callback(_report)
+        _, late = await asyncio.wait({closing}, timeout=STOP_SECONDS)
+        if late:
+            closing.cancel()
+            _log.error("%s did not close within %g s", type(service).__name__, STOP_SECONDS)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A service that breaks costs its own work alone, and the log says so."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("%s broke: %s", getattr(task.get_coro(), "__qualname__", "a service"), type(error).__name__)
+
+
+class Pulse:
+    """Measures how late the event loop is, and brings the watched gauges up to date."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Beats until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_SECONDS
+            await asyncio.sleep(LAG_SECONDS)
+            self._metrics.event_loop_lag.set(max(0.0, loop.time() - due))
+            self._metrics.refresh()

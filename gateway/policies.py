@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway.config import Config
 from gateway.flow.decide import Route
+from gateway.parts import Parts
 from gateway.sections.routes import PluginSection, RouteSection
 from gateway.source import ConfigError, Key, Problem, Source
 from routers.api import Encoder
@@ -20,9 +22,12 @@ ALWAYS = ("allow_list", "budget")
 """Filters that hold a caller to what it may do: no policy goes without them."""
 
 
-def build_routes(config: Config, registry: Registry, source: Source | None = None) -> dict[str, Route]:
-    """All routes by name. Raises ConfigError with every plugin that cannot be built; `source` gives their lines."""
-    builder = _Builder(config, registry, source or Source("configuration", None))
+def build_routes(config: Config, registry: Registry, source: Source | None = None, parts: Parts | None = None) -> dict[str, Route]:
+    """All routes by name. Raises ConfigError with every plugin that cannot be built; `source` gives their lines.
+
+    `parts`: plugins whose options and files are those of before are taken over, with what they have learned.
+    """
+    builder = _Builder(config, registry, source or Source("configuration", None), parts or Parts())
     routes = {section.name: builder.route(index, section) for index, section in enumerate(config.routes)}
     if builder.problems:
         raise ConfigError(builder.source.file, builder.problems)
@@ -32,9 +37,10 @@ def build_routes(config: Config, registry: Registry, source: Source | None = Non
 class _Builder:
     """Builds policies and collects what is wrong with them."""
 
-    def __init__(self, config: Config, registry: Registry, source: Source) -> None:
+    def __init__(self, config: Config, registry: Registry, source: Source, parts: Parts) -> None:
         self._config = config
         self._registry = registry
+        self._parts = parts
         self.source = source
         self.problems: list[Problem] = []
         self._learned: set[Path] = set()
@@ -46,11 +52,12 @@ class _Builder:
         filters = policy.filters if policy.filters is not None else [PluginSection(type=name) for name in DEFAULT_FILTERS]
         named = {section.type for section in filters}
         filters = [*(PluginSection(type=name) for name in ALWAYS if name not in named), *filters]
-        built_filters = [(f.type, self._plugin("filters", f, (*place, "filters", n))) for n, f in enumerate(filters)]
-        scorers = [self._plugin("scorers", s, (*place, "scorers", n)) for n, s in enumerate(policy.scorers)]
+        of = section.name
+        built_filters = [(f.type, self._plugin(of, "filters", f, (*place, "filters", n))) for n, f in enumerate(filters)]
+        scorers = [self._plugin(of, "scorers", s, (*place, "scorers", n)) for n, s in enumerate(policy.scorers)]
         self._check_learners(scorers, (*place, "scorers"))
-        picker = self._plugin("pickers", policy.picker, (*place, "picker"))
-        planner = self._plugin("planners", policy.planner, (*place, "planner"))
+        picker = self._plugin(of, "pickers", policy.picker, (*place, "picker"))
+        planner = self._plugin(of, "planners", policy.planner, (*place, "planner"))
         if len(self.problems) > before:
             return None
         names = _unique([s.type for s in policy.scorers])
@@ -76,9 +83,11 @@ class _Builder:
         parts = (section.model_dump_json(), *models, *policy.artifacts)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
-    def _plugin(self, kind: Kind, section: PluginSection, place: tuple[Key, ...]) -> Any:
+    def _plugin(self, route: str, kind: Kind, section: PluginSection, place: tuple[Key, ...]) -> Any:
+        options = section.options
+        name = ("plugin", route, kind, section.type, repr(options))
         try:
-            return self._registry.build(kind, section.type, section.options)
+            return self._parts.get(name, _stamps(options), lambda: self._registry.build(kind, section.type, options))
         except BadPlugin as bad:
             self.problems.append(self.source.problem((*place, *bad.path) if bad.path else (*place, "type"), bad.message))
             return None
@@ -100,6 +109,31 @@ class _Builder:
             names = ", ".join(encoder.name for encoder in encoders.values())
             self.problems.append(self.source.problem(place, f"the scorers of a route must share one encoder; here are {names}"))
         return next(iter(encoders.values()), None)
+
+
+def _stamps(options: Mapping[str, object]) -> tuple[object, ...]:
+    """What tells whether the files that a plugin's options name are still those that it was built from."""
+    learns = options.get("learn_per_hour") is not None  # then it follows the versions of its artifact by itself
+    return tuple(stamp for text in _texts(options) for stamp in _stamp(text, not learns))
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(part)
+
+
+def _stamp(text: str, versions: bool) -> Iterator[object]:
+    """Of an artifact its manifest, and which version of it serves; of any other file its look."""
+    if os.path.isdir(text):
+        manifest, serving = Path(text, "manifest.json"), Path(f"{text.rstrip('/')}.versions", "serving.json")
+        for file in (manifest, serving) if versions else (manifest,):
+            yield file.read_bytes() if file.is_file() else b""
+    elif os.path.isfile(text):
+        found = os.stat(text)
+        yield found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _unique(names: Sequence[str]) -> list[str]:

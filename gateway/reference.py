@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway.config import Config, inner_section
+from gateway.config import Config
+from gateway.sections.kinds import inner_sections, kinds_of
 
 INTRODUCTION = """# The configuration file
 
@@ -19,29 +20,30 @@ This page is written by `make docs` from the models in `gateway/sections/`; a te
 
 def text() -> str:
     """The whole page, in Markdown."""
-    return INTRODUCTION + "".join(f"\n{part}" for part in _sections(Config, "The whole file", ""))
+    return INTRODUCTION + "".join(f"\n{part}" for part in _sections(Config, "The whole file", "", {Config}))
 
 
-def _sections(section: type[BaseModel], title: str, path: str) -> Iterator[str]:
+def _sections(section: type[BaseModel], title: str, path: str, shown: set[type[BaseModel]], kind: str = "") -> Iterator[str]:
+    """A section and those below it. `shown`: sections that stand elsewhere on the page; each is shown once. `kind`: of several."""
     rows = ["| key | type | default | is |", "|---|---|---|---|"]
-    below: list[tuple[type[BaseModel], str, str]] = []
+    below: list[tuple[type[BaseModel], str, str, str]] = []
     for name, field in section.model_fields.items():
-        inner = inner_section(field.annotation)
-        where = f"{path}.{name}".lstrip(".")
-        if inner is not None:
-            several = "list[" in str(field.annotation)
-            where = f"{where}[]" if several else where
-            if inner is not section and not any(inner is known for known, _, _ in below):
-                below.append((inner, (inner.__doc__ or "").split("\n")[0], where))
-        rows.append(f"| `{name}` | {_type(field, inner)} | {_default(field)} | {field.description or ''} |")
-    yield f"## {title}{f' (`{path}`)' if path else ''}\n\n" + "\n".join(rows) + "\n"
-    for inner, summary, where in below:
-        yield from _sections(inner, summary.rstrip("."), where)
+        several = list(inner_sections(field.annotation))
+        where = f"{path}.{name}".lstrip(".") + ("[]" if several and "list[" in str(field.annotation) else "")
+        for inner in several:
+            if inner not in shown:
+                shown.add(inner)
+                kinds = f", type {' or '.join(f'`{kind}`' for kind in kinds_of(inner))}" if len(several) > 1 else ""
+                below.append((inner, (inner.__doc__ or "").split("\n")[0].rstrip("."), where, kinds))
+        rows.append(f"| `{name}` | {_type(field, several)} | {_default(field)} | {field.description or ''} |")
+    yield f"## {title}{f' (`{path}`{kind})' if path else ''}\n\n" + "\n".join(rows) + "\n"
+    for inner, summary, where, kinds in below:
+        yield from _sections(inner, summary, where, shown, kinds)
 
 
-def _type(field: FieldInfo, inner: type[BaseModel] | None) -> str:
+def _type(field: FieldInfo, inner: Sequence[type[BaseModel]]) -> str:
     shown = str(field.annotation)
-    if inner is not None:
+    if inner:
         return "list of sections" if "list[" in shown else "section"
     for kind, word in (("Literal", "one of a list"), ("list", "list"), ("SecretStr", "text"), ("str", "text"), ("int", "whole number")):
         if kind in shown:
@@ -53,6 +55,8 @@ def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "required"
     if isinstance(field.default, BaseModel) or field.default is None or field.default == []:
+        return "–"
+    if isinstance(field.default, list) and any(isinstance(item, BaseModel) for item in field.default):
         return "–"
     if isinstance(field.default, list):
         return ", ".join(f"`{item}`" for item in field.default)

@@ -1,49 +1,213 @@
-"""Runs the gateway's app in uvicorn."""
+"""Runs the gateway's app in uvicorn, from the first request to an orderly end."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
+import logging
+import os
+import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
-from gateway.app import build, create_app
-from gateway.config import Config
-from gateway.flow.decide import Route
-from gateway.guard.keys import KeysFile
+from gateway.app import build
+from gateway.blueprint import Blueprint, read
+from gateway.lifecycle import Life
+from gateway.listening import listen
+from gateway.reload import Switch
+from gateway.sections.server import ServerSection
+from gateway.watching import Watch
+from gateway.workers import Leash
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+CUT_SECONDS = 2.0
+"""So long may it take to tell clients that their answers end here."""
+LOOK_SECONDS = 0.05
+ENDING = (signal.SIGTERM, signal.SIGINT)
+_log = logging.getLogger("pointsman")
 
 
-def run(config: Config, routes: Mapping[str, Route], keys: KeysFile | None, host: str, port: int, share_port: bool = False) -> int:
-    """Serves until SIGTERM or SIGINT. `share_port`: other processes listen on the same port. Returns the exit code."""
+class Server(uvicorn.Server):
+    """uvicorn, but it ends in phases of our own: leave, refuse, drain, cut off, hang up.
+
+    `section`: the settings in force. `reload`: called at SIGHUP; None: signals are left alone, and `stop` is the only way to end.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, life: Life, section: Callable[[], ServerSection], reload: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(config)
+        self._life = life
+        self._section = section
+        self._reload = reload
+        self._asked = asyncio.Event()
+        self._listeners: list[socket.socket] = []
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        port: int = self.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    def stop(self) -> None:
+        """Has it end as SIGTERM does. Returns at once."""
+        self._asked.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT end it in order. After the first of them both are the system's again: the second ends the process at once."""
+        loop = asyncio.get_running_loop()
+        reload = self._reload
+        if reload is None:
+            yield
+            return
+
+        def end(number: signal.Signals) -> None:
+            for one in ENDING:
+                loop.remove_signal_handler(one)
+                signal.signal(one, signal.SIG_DFL)
+            _log.info("%s: ending; a second one ends at once", number.name)
+            self.stop()
+
+        for number in ENDING:
+            loop.add_signal_handler(number, end, number)
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._listeners = sockets or []
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        """Serves until it is asked to end. The clock behind the `date` header goes on until nobody is left."""
+        clock = asyncio.create_task(super().main_loop())
+        await self._asked.wait()
+        section = self._section()
+        await self._leave(section.pre_stop_seconds)
+        self._refuse()
+        await self._drain(section.drain_seconds)
+        await self._cut_off()
+        await self._hang_up()
+        self.should_exit = True
+        await clock
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """No client is left: the gateway closes what it holds."""
+        await self.lifespan.shutdown()
+
+    async def _leave(self, seconds: float) -> None:
+        """`/readyz` says 503. Requests are still taken, since balancers take a while to notice, but no connection is kept for more."""
+        self._life.leaving = True
+        header = (b"connection", b"close")
+        self.config.encoded_headers.append(header)
+        self.server_state.default_headers = [*self.server_state.default_headers, header]
+        await asyncio.sleep(seconds)
+
+    def _refuse(self) -> None:
+        """No new connections; on old ones nothing but an error. Connections close as soon as their answer is out."""
+        self._life.refusing = True
+        for server in self.servers:
+            server.close()
+        for listener in self._listeners:
+            listener.close()
+        for connection in self._connections():
+            if connection.cycle is not None and not connection.cycle.response_complete:
+                connection.shutdown()
+
+    async def _drain(self, seconds: float) -> None:
+        """Running requests go on to their end, and what slow clients have not read yet goes out."""
+        await self._quiet(seconds)
+
+    async def _cut_off(self) -> None:
+        """What runs still is told that it ends here."""
+        left = set(self.server_state.tasks)
+        if left:
+            _log.warning("%d requests were not done within `drain_seconds`; they are broken off", len(left))
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=CUT_SECONDS)
+
+    async def _hang_up(self) -> None:
+        """Closes every connection: idle ones, and those of clients that do not take what is left for them."""
+        for connection in self._connections():
+            connection.shutdown()
+        await self._quiet(CUT_SECONDS)
+        for connection in self._connections():
+            connection.transport.abort()
+        for task in tuple(self.server_state.tasks):
+            task.cancel()
+
+    async def _quiet(self, seconds: float) -> None:
+        """Waits until no answer is made or on its way, but not longer than this."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._busy():  # noqa: ASYNC110  # uvicorn tells nobody when a connection is gone
+                    await asyncio.sleep(LOOK_SECONDS)
+
+    def _busy(self) -> bool:
+        """Whether an answer is being made, or on its way."""
+        return bool(self.server_state.tasks) or any(connection.transport.is_closing() for connection in self._connections())
+
+    def _connections(self) -> list[HttpToolsProtocol]:
+        return cast("list[HttpToolsProtocol]", list(self.server_state.connections))
+
+
+def run(path: Path, blueprint: Blueprint, watch: Watch, host: str, port: int, leash: Leash | None = None) -> int:
+    """Serves until SIGTERM or SIGINT. Returns the exit code.
+
+    `blueprint`: read from `path`; `watch`: begun before that. `leash`: of the supervisor, whose other workers listen on the same port.
+    """
+    log_to_stderr()
     try:
-        listener = listen(host, port, share_port)
+        listener = listen(host, port, share_port=leash is not None)
     except OSError as error:
         print(f"cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
         return 1
-    gateway = build(config, routes, sys.stdout, sys.stdout.isatty(), keys)
-    server = uvicorn.Server(settings(create_app(gateway), host, port, config.server.drain_seconds))
-    # What was built stays for good: the collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
-    print(f"pointsman listens on http://{host}:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
+    gateway = build(blueprint.config, blueprint.routes, sys.stdout, sys.stdout.isatty(), blueprint.keys, blueprint.parts, blueprint.folder)
+    switch = Switch(
+        gateway,
+        lambda parts: read(path, os.environ, parts),
+        watch,
+        tell=leash.tell if leash is not None else lambda: None,
+        tidy=tidy_memory,
+        beside=(leash,) if leash is not None else (),
+    )
+    server = Server(settings(switch, host, port), gateway.life, lambda: switch.gateway.config.server, switch.want)
+    if leash is not None:
+        leash.lost = server.stop
+    else:
+        print(f"pointsman listens on http://{host}:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
+    tidy_memory()
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
 
-def listen(host: str, port: int, share_port: bool) -> socket.socket:
-    """A listening socket. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if share_port:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
-    return listener
+def log_to_stderr() -> None:
+    """What the gateway says of itself, as lines for people; lines of requests go to stdout."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
 
 
-def settings(app: object, host: str, port: int, drain_seconds: float) -> uvicorn.Config:
+def tidy_memory() -> None:
+    """Most of what is there now stays for good: the collector need not look at it again and again."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def settings(app: object, host: str, port: int) -> uvicorn.Config:
     """uvicorn as the gateway needs it: uvloop and httptools, no access log, no server header."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
@@ -56,7 +220,6 @@ def settings(app: object, host: str, port: int, drain_seconds: float) -> uvicorn
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(drain_seconds)),
         timeout_keep_alive=75,
         backlog=4096,
         proxy_headers=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
 from backends.fake.endpoints import create
 from backends.fake.engine import Latency
 from backends.fake.faults import parse as parse_fault
 from backends.fake.server import FakeServer
 from backends.fake.shapes import Character
-from gateway.app import Gateway, build, create_app
-from gateway.cli.loading import load_keys
-from gateway.config import validate
-from gateway.policies import build_routes
-from gateway.server import settings
+from gateway.app import Gateway, build
+from gateway.blueprint import Blueprint, draw
+from gateway.parts import Parts
+from gateway.reload import Switch
+from gateway.sections.server import ServerSection
+from gateway.server import Server, settings
 from gateway.source import Source
 from routers.registry import Registry
 
@@ -57,6 +58,7 @@ class Running:
     client: httpx.AsyncClient
     log: io.StringIO
     fakes: dict[str, FakeServer] = field(default_factory=dict)
+    stage: Stage | None = None
 
     @property
     def port(self) -> int:
@@ -82,6 +84,13 @@ class Running:
             writer.close()
         return found
 
+    async def reload(self, config: Mapping[str, Any]) -> None:
+        """Another configuration comes into force. Raises ConfigError if it cannot be used."""
+        assert self.stage is not None
+        self.stage.written = dict(config)
+        await self.stage.switch.reload()
+        self.gateway = self.stage.switch.gateway
+
     def lines(self) -> list[dict[str, Any]]:
         """The log lines so far."""
         self.gateway.journal.flush()
@@ -96,24 +105,42 @@ def _complete(answer: bytes) -> bool:
     return body.endswith(b"0\r\n\r\n")
 
 
+class Stage:
+    """What a gateway of a test runs on. `written`: the configuration that it reads next."""
+
+    def __init__(self, config: Mapping[str, Any], registry: Registry | None, log: io.StringIO) -> None:
+        self.written = dict(config)
+        self._registry = registry or Registry()
+        drawn = self.read(Parts())
+        gateway = build(drawn.config, drawn.routes, log, keys=drawn.keys, parts=drawn.parts, folder=drawn.folder)
+        self.switch = Switch(gateway, self.read)
+        self.server = Server(settings(self.switch, "127.0.0.1", 0), gateway.life, self._section)
+
+    def read(self, before: Parts) -> Blueprint:
+        """A keys file, if one is named, is found by its full path."""
+        return draw(Source("test.yaml", self.written), Path(), os.environ, self._registry, before)
+
+    def _section(self) -> ServerSection:
+        """A test that says nothing of it does not wait long for what it left running."""
+        section = self.switch.gateway.config.server
+        return section if "drain_seconds" in section.model_fields_set else section.model_copy(update={"drain_seconds": 1.0})
+
+
 @asynccontextmanager
 async def serving(config: Mapping[str, Any], registry: Registry | None = None) -> AsyncIterator[Running]:
-    """A gateway for a configuration. Its keys file, if it names one, is found by its full path."""
-    checked = validate(Source("test.yaml", dict(config)))
+    """A gateway for a configuration."""
     log = io.StringIO()
-    gateway = build(checked, build_routes(checked, registry or Registry()), log, keys=load_keys(checked, Path()))
-    server = uvicorn.Server(settings(create_app(gateway), "127.0.0.1", 0, 1))
-    task = asyncio.create_task(server.serve())
-    while not server.started:
+    stage = Stage(config, registry, log)
+    task = asyncio.create_task(stage.server.serve())
+    while not stage.server.started:
         assert not task.done()
         await asyncio.sleep(0.005)
-    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    url = f"http://127.0.0.1:{stage.server.port}"
     async with httpx.AsyncClient(base_url=url, timeout=20) as client:
         try:
-            yield Running(url, gateway, client, log)
+            yield Running(url, stage.switch.gateway, client, log, stage=stage)
         finally:
-            server.should_exit = True
-
+            stage.server.stop()
             await task
 
 

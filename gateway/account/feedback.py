@@ -41,12 +41,14 @@ _NEWS = msgspec.json.Decoder(_News)
 
 
 class Feedback:
-    """Takes feedback, and passes on what other processes took. `origin`: names this process. `threads`: where learners learn."""
+    """Takes feedback, and passes on what other processes took. `origin`: names this process. `threads`: where learners learn.
+
+    It tells nobody before `follow`.
+    """
 
     def __init__(
         self,
         decisions: Decisions,
-        policies: Mapping[str, Policy],
         ledger: Ledger,
         metrics: Metrics,
         threads: Executor,
@@ -57,7 +59,7 @@ class Feedback:
         wall_clock: Callable[[], float],
     ) -> None:
         self._decisions = decisions
-        self._policies = dict(policies)
+        self._policies: dict[str, Policy] = {}
         self._ledger = ledger
         self._metrics = metrics
         self._threads = threads
@@ -69,6 +71,10 @@ class Feedback:
 
     def __len__(self) -> int:
         return len(self._given)
+
+    def follow(self, policies: Mapping[str, Policy]) -> None:
+        """The policies in force: their learners are told from now on."""
+        self._policies = dict(policies)
 
     async def give(self, caller: Caller, decision_id: str, score: float, comment: str | None) -> None:
         """Takes a score in [0, 1] for a decision of this caller's own. The same score again changes nothing.
@@ -90,12 +96,15 @@ class Feedback:
             self._store.later("XADD", self._stream(), "MAXLEN", "~", STREAM_LENGTH, "*", "news", news)
 
     async def run(self) -> None:
-        """Listens to the other processes, where some policy learns."""
-        if self._store is None or not any(policy.learners for policy in self._policies.values()):
+        """Listens to the other processes, while some policy learns."""
+        if self._store is None:
             return
         last = f"{round(self._wall_clock() * 1000)}-0"
         while True:
             await asyncio.sleep(POLL_SECONDS)
+            if not any(policy.learners for policy in self._policies.values()):
+                last = f"{round(self._wall_clock() * 1000)}-0"
+                continue
             try:
                 found = await self._store.call("XRANGE", self._stream(), f"({last}", "+", "COUNT", 100)
             except StoreDown:

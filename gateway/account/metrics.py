@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from gateway.account.records import Record
 
@@ -76,16 +77,34 @@ class _Bound:
         self.baseline = metrics.baseline_cost.labels(route)
 
 
-class Metrics:
-    """The registry. `models` and `routes`: the names that labels may carry."""
+class _Shown(Collector):
+    """All series but those that once were: what is in force no more is left out, though its last value stands in the registry."""
 
-    def __init__(self, models: Collection[str], routes: Collection[str], registry: CollectorRegistry | None = None) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.hidden: frozenset[str] = frozenset()
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._registry.collect():
+            if metric.name == "pointsman_config_info":
+                metric.samples = [sample for sample in metric.samples if sample.value]
+            if metric.name not in self.hidden:
+                yield metric
+
+
+class Metrics:
+    """All that is counted, from the process's start to its end, whatever configurations come and go meanwhile."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self._models = frozenset(models)
-        self._routes = frozenset(routes) | {NO_ROUTE}
+        self._models: frozenset[str] = frozenset()
+        self._routes: frozenset[str] = frozenset({NO_ROUTE})
         self._bound: dict[tuple[object, ...], _Bound] = {}
         self._counters: dict[tuple[object, ...], Counter] = {}
-        self._watched: list[tuple[Gauge, Callable[[], float]]] = []
+        self._watched: dict[Gauge, Callable[[], float]] = {}
+        self._counted: dict[Gauge, float] = {}
+        self._states: Callable[[], Iterable[BackendState]] = tuple
+        self._configs: set[Gauge] = set()
         self._shared: CollectorRegistry | None = None
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # set by the supervisor before prometheus_client was imported
             self._shared = CollectorRegistry()
@@ -93,6 +112,9 @@ class Metrics:
         self._define_requests()
         self._define_decisions()
         self._define_state()
+        shown = self._shared or self.registry
+        shown.register(_Backends(lambda: self._states()))
+        self._shown = _Shown(shown)
 
     def _define_requests(self) -> None:
         counter, histogram = self._counter, self._histogram
@@ -119,15 +141,18 @@ class Metrics:
 
     def _define_state(self) -> None:
         self.event_loop_lag = Gauge(
-            "pointsman_event_loop_lag_seconds", "how late the event loop is", registry=self.registry, multiprocess_mode="max"
+            "pointsman_event_loop_lag_seconds", "how late the event loop is", registry=self.registry, multiprocess_mode="livemax"
         )
-        self.config_info = Gauge(
+        self._config_info = Gauge(
             "pointsman_config_info",
             "the configuration in force",
             ["hash", "version"],
             registry=self.registry,
-            multiprocess_mode="max",
+            multiprocess_mode="livemax",
         )
+        self.reloads = self._counter("reloads", "configurations that were read after the start, by result: ok, failed", "result")
+        for result in ("ok", "failed"):
+            self.reloads.labels(result)
         self.redis_failures = self._counter("redis_failures", "calls to Redis that failed, by reason", "reason")
         self.limits_local = self._counter("limits_local", "allowances that this process kept by itself while Redis was away")
         self.dropped = Gauge(
@@ -136,27 +161,57 @@ class Metrics:
         self.failures = Gauge(
             "pointsman_failures", "readings and writings that failed so far", ["of"], registry=self.registry, multiprocess_mode="max"
         )
-        self.sizes = Gauge("pointsman_size", "entries in bounded stores", ["store"], registry=self.registry, multiprocess_mode="sum")
+        self.sizes = Gauge("pointsman_size", "entries in bounded stores", ["store"], registry=self.registry, multiprocess_mode="livesum")
+        self._redis_up = Gauge("pointsman_redis_up", "1 if Redis can be used", registry=self.registry, multiprocess_mode="livemin")
+        help_text = "how often Redis went away or came back"
+        self._redis_changes = Gauge("pointsman_redis_changes", help_text, registry=self.registry, multiprocess_mode="max")
+
+    def follow(self, models: Collection[str], routes: Collection[str], config_hash: str, version: str) -> None:
+        """Another configuration is in force: labels may carry these names from now on. Whatever was watched is watched no more."""
+        self.refresh()
+        self._models, self._routes = frozenset(models), frozenset(routes) | {NO_ROUTE}
+        self._bound.clear()
+        for gauge in self._configs:
+            gauge.set(0)
+        in_force = self._config_info.labels(config_hash, version)
+        in_force.set(1)
+        self._configs = {in_force}
+        for gauge in self._watched:
+            if gauge not in self._counted:
+                gauge.set(0)
+        self._watched.clear()
+        self._shown.hidden = frozenset({"pointsman_redis_up", "pointsman_redis_changes"})
 
     def watch(self, gauge: Gauge, value: Callable[[], float]) -> None:
         """Sets the gauge whenever `refresh` is called."""
-        self._watched.append((gauge, value))
+        self._watched[gauge] = value
+
+    def watch_count(self, gauge: Gauge, value: Callable[[], float]) -> None:
+        """The same for a number that only grows: where another part goes on counting from 0, the gauge goes on from where it was."""
+        started = value()
+        shown = self._counted.get(gauge, started)
+
+        def count() -> float:
+            self._counted[gauge] = found = shown + value() - started
+            return found
+
+        self._counted[gauge] = shown
+        self.watch(gauge, count)
 
     def watch_redis(self, up: Callable[[], bool], changes: Callable[[], int]) -> None:
         """Only called where there is a Redis: without one the metrics are absent. `changes`: how often `up` has changed."""
-        gauge = Gauge("pointsman_redis_up", "1 if Redis can be used", registry=self.registry, multiprocess_mode="min")
-        self.watch(gauge, lambda: float(up()))
-        help_text = "how often Redis went away or came back"
-        self.watch(Gauge("pointsman_redis_changes", help_text, registry=self.registry, multiprocess_mode="max"), changes)
+        self._shown.hidden = frozenset()
+        self.watch(self._redis_up, lambda: float(up()))
+        self.watch_count(self._redis_changes, changes)
 
     def refresh(self) -> None:
         """Brings the gauges that are watched up to date: now and then, so that other workers' scrapes see them too."""
-        for gauge, value in self._watched:
+        for gauge, value in self._watched.items():
             gauge.set(value())
 
     def watch_backends(self, states: Callable[[], Iterable[BackendState]]) -> None:
         """`states` is called at each scrape. Of several workers, each shows its own view of the backends."""
-        (self._shared or self.registry).register(_Backends(states))
+        self._states = states
 
     def request_done(self, record: Record) -> None:
         """Counts one routed request."""
@@ -215,9 +270,7 @@ class Metrics:
     def text(self) -> bytes:
         """The exposition, as Prometheus reads it: of all workers, where there are several."""
         self.refresh()
-        if self._shared is None:
-            return generate_latest(self.registry)
-        return generate_latest(self._shared)
+        return generate_latest(self._shown)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"pointsman_{name}", help_text, labels, registry=self.registry)

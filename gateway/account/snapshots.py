@@ -50,11 +50,10 @@ class Snapshots:
                     kept[place] = self._clock()
 
     async def aclose(self) -> None:
-        """Keeps what was told so far, and gives the thread back. Nothing may be told after that."""
+        """Keeps what was told so far. Nothing may be told after that."""
         for name, keeper in self._keepers:
             await self._keep(name, keeper, True)
             keeper.close()
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _keep(self, name: str, keeper: Keeper, due: bool) -> None:
         now = datetime.fromtimestamp(self._wall_clock(), UTC)

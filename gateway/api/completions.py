@@ -25,7 +25,9 @@ from gateway.flow.client import Client, Receive, Send
 from gateway.flow.decide import Decider
 from gateway.flow.execute import Errand, Executor, Reply
 from gateway.flow.relay import Relayed, explain, relay_stream, relay_whole, rename, usage_of
+from gateway.flow.sse import event
 from gateway.flow.wire import Wire, read
+from gateway.guard.admission import class_of
 from gateway.guard.auth import Gate
 from gateway.guard.bodies import read_body
 from gateway.guard.limits import Limits, OutOfBudget
@@ -94,8 +96,8 @@ class Completions:
         except ClientGone:
             visit.fail(CLIENT_CLOSED, "client_closed")
         except asyncio.CancelledError:
-            visit.fail(503, "draining")
-            raise
+            # A client that leaves is ClientGone: from outside a request is cancelled only when the process ends.
+            await break_off(client, visit)
         except Exception as error:
             _log.error("request %s failed: %s at %s", visit.request_id, type(error).__name__, place_of(error))
             visit.fail(500, "internal_error")
@@ -128,7 +130,8 @@ class Completions:
         record.overhead_seconds = asked - visit.started
         visit.worked = True
         work = Work(wire.prompt.head(HEAD_BYTES), request.prompt_tokens, wire.max_tokens or 0, wishes.session)
-        errand = Errand(ask.models, wire, self._call_headers(visit), deadline, work)
+        priority = class_of(visit.caller.priority, wire.priority, None)
+        errand = Errand(ask.models, wire, self._call_headers(visit), deadline, work, visit.caller.id, priority)
         reply = await self._executor.open(errand, record.attempts)
         visit.worked = not reply.passed_on
         record.model = reply.served.model.name
@@ -264,6 +267,22 @@ async def send_error(client: Client, error: GatewayError, visit: Visit) -> None:
     headers += headers_of(error)
     await client.head(error.status, headers)
     await client.write(body, more=False)
+
+
+async def break_off(client: Client, visit: Visit) -> None:
+    """The process ends amid a request. The client is told: by an error, or in a stream by its last event."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.uncancel()
+    if client.served:
+        return
+    visit.fail(503, "draining")
+    error = GatewayError("draining", "this process ends, and the answer was not complete", retry_after=1)
+    if not client.committed:
+        visit.worked = False
+        await send_error(client, error, visit)
+    elif visit.record is not None and visit.record.stream:
+        await client.write(event(error.body()), more=False)
 
 
 async def send_again(client: Client, answered: Answered) -> None:

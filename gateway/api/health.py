@@ -11,9 +11,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from gateway.account.metrics import Metrics
 from gateway.errors import GatewayError
 from gateway.fleet import Fleet
+from gateway.lifecycle import Life
 
 
-def router(fleet: Fleet, routes: Mapping[str, Sequence[str]], metrics: Metrics) -> APIRouter:
+def router(fleet: Fleet, routes: Mapping[str, Sequence[str]], metrics: Metrics, life: Life) -> APIRouter:
     """`routes`: name -> candidate models."""
     api = APIRouter(tags=["operations"])
 
@@ -21,8 +22,10 @@ def router(fleet: Fleet, routes: Mapping[str, Sequence[str]], metrics: Metrics) 
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @api.get("/readyz", summary="Some route can be served")
+    @api.get("/readyz", summary="Some route can be served, and this process is not about to end")
     async def readyz() -> dict[str, Any]:
+        if life.leaving:
+            raise GatewayError("draining", "this process is ending", retry_after=1)
         usable = {served.model.name: served.pool.usable() for served in fleet}
         served_routes = {name: any(usable[model] for model in models) for name, models in routes.items()}
         if not any(served_routes.values() or usable.values()):

@@ -18,11 +18,15 @@ from backends.retry import Outcome, RetryBudget
 from gateway.account.costs import Usage, cost_usd
 from gateway.errors import GatewayError
 from gateway.fleet import Fleet
-from gateway.flow.execute import Errand, Executor, Reply
+from gateway.flow.execute import Errand, Executor, Place, Reply
 from gateway.flow.wire import read
+from gateway.guard.admission import Admission
+from gateway.guard.lines import Bounds
 
 ATTEMPTS = 8
 """For one answer. Nobody waits for it, so a backend that restarts gets some seconds."""
+WAIT_SECONDS = 60.0
+"""For a backend that is not well."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 _THOUGHTS = re.compile(r"\A.*</think>", re.DOTALL)
@@ -140,9 +144,11 @@ class Asker:
         self._seed = seed
         self._starts = Starts(clock)
         limit(fleet, concurrency, self._starts)
-        # The places bound what runs at once, so retries need no budget of their own.
+        # The places bound what runs at once, so retries need no budget of their own, and the line no bound.
         budget = RetryBudget(1.0, 1_000_000)
-        self._executor = Executor(fleet, budget, ATTEMPTS, MAX_ANSWER_BYTES, clock=clock, wall_clock=wall_clock, rng=Random())
+        admission: Admission[Place] = Admission({"interactive": Bounds(1_000_000, WAIT_SECONDS)}, 0.0, clock=clock)
+        bounds = (ATTEMPTS, WAIT_SECONDS, MAX_ANSWER_BYTES)
+        self._executor = Executor(fleet, admission, budget, *bounds, clock=clock, wall_clock=wall_clock, rng=Random())
 
     async def ask(self, model: str, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Answered:
         """A model's answer at temperature 0. Raises NoAnswer after all attempts, or when the backend refuses the request."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.loading import load, load_keys
+from gateway.cli.loading import load_blueprint
 
 if TYPE_CHECKING:
     from gateway.guard.keys import KeysFile
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def check(config: Annotated[Path, typer.Argument(help="the configuration file")]) -> None:
     """Validate a configuration file: exit code 0, or 2 with file, line, YAML path and what is wrong."""
-    found, routes = load(config)
-    keys = load_keys(found, config)
-    typer.echo(f"{config}: good; {len(found.models)} models, {len(routes)} routes, {_keys(keys)}, hash {found.hash}")
+    blueprint = load_blueprint(config)
+    found, keys = blueprint.config, blueprint.keys
+    typer.echo(f"{config}: good; {len(found.models)} models, {len(blueprint.routes)} routes, {_keys(keys)}, hash {found.hash}")
 
 
 def _keys(file: KeysFile | None) -> str:

@@ -9,33 +9,15 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from gateway.blueprint import Blueprint
     from gateway.config import Config
     from gateway.flow.decide import Route
-    from gateway.guard.keys import KeysFile
 
 WRONG_INPUT = 2
 
 
-def load_keys(config: Config, path: Path) -> KeysFile | None:
-    """The keys file that the configuration names; its path is relative to the configuration's folder."""
-    import os
-
-    from gateway.guard.keys import KeysFile
-    from gateway.source import ConfigError
-
-    if config.auth is None or config.auth.keys is None:
-        return None
-    names = [model.name for model in config.models], [route.name for route in config.routes]
-    try:
-        return KeysFile(path.parent / config.auth.keys, *names, os.environ)
-    except ConfigError as error:
-        for line in error.lines():
-            typer.echo(line, err=True)
-        raise typer.Exit(WRONG_INPUT) from None
-
-
 def load(path: Path) -> tuple[Config, Mapping[str, Route]]:
-    """The configuration and its routes, fully built, as `serve` would."""
+    """The configuration and its routes, fully built, as `serve` would; but for the keys."""
     import os
 
     from gateway.config import validate
@@ -49,6 +31,24 @@ def load(path: Path) -> tuple[Config, Mapping[str, Route]]:
         config = validate(source)
         return config, build_routes(config, Registry(), source)
     except ConfigError as error:
-        for line in error.lines():
-            typer.echo(line, err=True)
-        raise typer.Exit(WRONG_INPUT) from None
+        raise refuse(error.lines()) from None
+
+
+def load_blueprint(path: Path) -> Blueprint:
+    """All that a gateway is built from, its keys file included."""
+    import os
+
+    from gateway.blueprint import read
+    from gateway.source import ConfigError
+
+    try:
+        return read(path, os.environ)
+    except ConfigError as error:
+        raise refuse(error.lines()) from None
+
+
+def refuse(lines: list[str]) -> typer.Exit:
+    """Says what is wrong; to be raised."""
+    for line in lines:
+        typer.echo(line, err=True)
+    return typer.Exit(WRONG_INPUT)

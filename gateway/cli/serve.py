@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli.loading import WRONG_INPUT, load, load_keys
+from gateway.cli.loading import WRONG_INPUT, load_blueprint
 
 
 def serve(
@@ -17,20 +18,26 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0 takes a free one")] = 8080,
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes that share the port")] = 1,
     insecure: Annotated[bool, typer.Option("--insecure", help="listen beyond this machine though every caller is let in")] = False,
-    share_port: Annotated[bool, typer.Option(hidden=True)] = False,
+    leash: Annotated[int, typer.Option(hidden=True)] = -1,
 ) -> None:
     """Run the gateway."""
-    found, routes = load(config)
-    keys = load_keys(found, config)
-    if found.auth is None:
+    # Whoever asks for a reload before the handler is there must not end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from gateway.watching import Watch
+
+    watch = Watch(config)
+    blueprint = load_blueprint(config)
+    if blueprint.config.auth is None and leash < 0:
         _warn(host, insecure)
     if workers > 1:
+        del blueprint
         from gateway.supervisor import run_workers
 
         raise typer.Exit(run_workers(config, host, port, workers, insecure))
     from gateway.server import run
+    from gateway.workers import Leash
 
-    raise typer.Exit(run(found, routes, keys, host, port, share_port))
+    raise typer.Exit(run(config, blueprint, watch, host, port, Leash.of(leash) if leash >= 0 else None))
 
 
 def _warn(host: str, insecure: bool) -> None:

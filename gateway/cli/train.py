@@ -52,11 +52,11 @@ def train(
     from routers.learning.train import school
 
     used = [place for place, split in enumerate(table.splits) if split != "test"]
-    seen, others = table.rows(used), [column for column, name in enumerate(whole.models) if name not in table.models]
+    seen, others = table.rows(used), whole.rows(used).of([name for name in whole.models if name not in table.models])
     newcomers = _newcomers(table, models) if router == "prior" else ()
     try:
         family = _family(router, members, max_mean_usd, max_billions)
-        lessons = school(seen, encode(list(seen.prompts), encoding, vectors), known, newcomers, whole.rows(used).scores[:, others])
+        lessons = school(seen, encode(list(seen.prompts), encoding, vectors), known, newcomers, others)
         _fit(router, family, lessons, encoding, seen.data_hash, seed, out)
     except (ValueError, BadArtifact) as error:
         typer.echo(str(error), err=True)

@@ -49,6 +49,11 @@ class Client:
         self.finished = False
         self.gone = False
 
+    @property
+    def served(self) -> bool:
+        """Whether the answer's last byte is on its way."""
+        return self.finished and self._writing_since is None
+
     async def head(self, status: int, headers: Sequence[Header]) -> None:
         """Status and headers. From here on the client is committed to this answer."""
         self.committed = True

@@ -8,9 +8,11 @@ first byte is out (`relay`), nothing is ever tried again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -22,8 +24,12 @@ from backends.work import NOTHING, Work
 from gateway.account.records import Attempt
 from gateway.errors import GatewayError
 from gateway.fleet import Fleet, Served
+from gateway.flow.hedge import race
 from gateway.flow.sse import EventTooLarge, Splitter, data_of, events
 from gateway.flow.wire import Wire
+from gateway.guard.admission import Admission
+from gateway.guard.callers import Priority
+from gateway.guard.lines import Ticket
 from routers.api import Endpoint
 
 PATHS: dict[Endpoint, str] = {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
@@ -33,7 +39,7 @@ MAX_ERROR_BYTES = 1_000_000
 class Errand(Struct, frozen=True, gc=False):
     """What is to be answered. `models`: who may, in this order. `headers`: sent along. `deadline`: on the clock; None for none.
 
-    `work`: what pools know of it.
+    `work`: what pools know of it. `caller`: id of whoever asked; with `priority` it says whose turn it is where requests wait.
     """
 
     models: Sequence[str]
@@ -41,13 +47,27 @@ class Errand(Struct, frozen=True, gc=False):
     headers: Sequence[Header]
     deadline: float | None = None
     work: Work = NOTHING
+    caller: str = "anyone"
+    priority: Priority = "interactive"
 
 
 class Place(Struct, frozen=True, gc=False):
-    """A backend that has been told that a call starts."""
+    """A backend that has been told that a call starts; `work` and `era` are what it will be told again at the end."""
 
     served: Served
     backend: Backend
+    work: Work
+    era: int
+
+    def answered(self, seconds: float, stream: bool, outcome: Outcome) -> None:
+        """The first token of a stream, or a whole answer, is here so long after the start; or there will be none."""
+        self.backend.answered(seconds if stream else None, outcome, self.era)
+        if outcome.succeeded:
+            self.served.heard(seconds, stream)
+
+    def leave(self, outcome: Outcome) -> None:
+        """The call is over."""
+        self.backend.finished(outcome, self.work, self.era)
 
 
 class Reply:
@@ -56,18 +76,17 @@ class Reply:
     `passed_on`: a client error of the backend, which goes to the client as it came.
     """
 
-    __slots__ = ("_backend", "_response", "_work", "first", "headers", "passed_on", "served", "splitter", "status")
+    __slots__ = ("_place", "_response", "first", "headers", "passed_on", "served", "splitter", "status")
 
-    def __init__(self, place: Place, work: Work, response: Response, first: bytes, splitter: Splitter | None) -> None:
+    def __init__(self, place: Place, response: Response, first: bytes, splitter: Splitter | None) -> None:
         self.served = place.served
         self.status = response.status
         self.headers = response.headers
         self.first = first
         self.splitter = splitter
         self.passed_on = response.status >= 400
-        self._backend = place.backend
+        self._place = place
         self._response = response
-        self._work = work
 
     @property
     def label(self) -> str:
@@ -81,7 +100,7 @@ class Reply:
     def close(self, outcome: Outcome) -> None:
         """Frees the connection (or closes it, if the answer was not read to its end) and tells the backend how it went."""
         self._response.close()
-        self._backend.finished(outcome, self._work)
+        self._place.leave(outcome)
 
 
 class Failure(Struct, frozen=True):
@@ -104,13 +123,15 @@ _ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 
 class Executor:
-    """Asks backends until one answers. One for the gateway's lifetime."""
+    """Asks backends until one answers. `wait_seconds`: how long a request waits for room in the budget of retries."""
 
     def __init__(
         self,
         fleet: Fleet,
+        admission: Admission[Place],
         budget: RetryBudget,
         max_attempts: int,
+        wait_seconds: float,
         max_answer_bytes: int,
         *,
         clock: Callable[[], float],
@@ -118,8 +139,10 @@ class Executor:
         rng: Random,
     ) -> None:
         self._fleet = fleet
+        self._admission = admission
         self._budget = budget
         self._max_attempts = max_attempts
+        self._wait_seconds = wait_seconds
         self._max_answer_bytes = max_answer_bytes
         self._clock = clock
         self._wall_clock = wall_clock
@@ -130,20 +153,26 @@ class Executor:
         tried: set[Backend] = set()
         with self._budget.request() as retries:
             while True:
-                place = self._take(errand, tried)
-                if place is None:
-                    raise GatewayError("no_healthy_backend", "no backend of the models that may answer is up", retry_after=1)
-                started = self._clock()
-                found = await self._attempt(place, errand)
-                trail.append(Attempt(place.served.model.name, place.backend.name, found.label, self._clock() - started))
+                place = await self._place(errand, tried)
+                found = await self._try(place, errand, tried, retries, trail)
                 if isinstance(found, Reply):
                     return found
-                tried.add(place.backend)
-                if not self._may_retry(found, len(trail), errand.deadline, retries):
+                if not await self._may_retry(found, errand, tried, len(trail), retries):
                     raise _as_error(found, errand.deadline is not None and self._clock() >= errand.deadline)
                 if not self._is_left(errand, tried):
                     tried.clear()
                     await asyncio.sleep(delay(len(trail), found.retry_after, self._rng))
+
+    async def _place(self, errand: Errand, tried: set[Backend]) -> Place:
+        """A place at a backend, at once or when it is this errand's turn. Raises GatewayError."""
+        in_line = self._admission.must_wait(errand.models, errand.priority)
+        place = None if in_line else self._take(errand, tried)
+        if place is not None:
+            return place
+        if not in_line and not any(self._fleet[name].pool.may_wait(tried) for name in errand.models):
+            raise GatewayError("no_healthy_backend", "no backend of the models that may answer is up", retry_after=1)
+        ticket = Ticket(tuple(errand.models), errand.caller, errand.priority, errand.deadline, self._clock())
+        return await self._admission.wait(ticket, lambda: self._take(errand, tried), lambda place: place.leave(Outcome(cancelled=True)))
 
     def _take(self, errand: Errand, tried: set[Backend]) -> Place | None:
         """A place at the first model that has one."""
@@ -151,8 +180,7 @@ class Executor:
             served = self._fleet[name]
             backend = served.pool.pick(errand.work, tried)
             if backend is not None:
-                backend.started(errand.work)
-                return Place(served, backend)
+                return Place(served, backend, errand.work, backend.started(errand.work))
         return None
 
     def _is_left(self, errand: Errand, tried: set[Backend]) -> bool:
@@ -160,10 +188,48 @@ class Executor:
         pools = [self._fleet[name].pool for name in errand.models]
         return any(pool.pick(errand.work, tried) is not None or pool.may_wait(tried) for pool in pools)
 
-    def _may_retry(self, failure: Failure, attempts: int, deadline: float | None, retries: Retries) -> bool:
+    async def _may_retry(self, failure: Failure, errand: Errand, tried: set[Backend], attempts: int, retries: Retries) -> bool:
+        """Whether there may be one more attempt. Where somebody is left to ask, it is worth to wait for the budget."""
         if not is_retryable(failure.outcome) or attempts >= self._max_attempts:
             return False
-        return (deadline is None or self._clock() < deadline) and retries.acquire()
+        left = math.inf if errand.deadline is None else errand.deadline - self._clock()
+        return left > 0 and await retries.wait(min(left, self._wait_seconds) if self._is_left(errand, tried) else 0.0)
+
+    async def _try(self, place: Place, errand: Errand, tried: set[Backend], retries: Retries, trail: list[Attempt]) -> Reply | Failure:
+        """An attempt, and another one beside it if the first one's answer is late and the model is hedged."""
+        tried.add(place.backend)
+        late = place.served.late_after(errand.wire.stream)
+        if late is None:
+            return await self._noted(place, errand, trail)
+        waiting = [place]
+
+        def second() -> Coroutine[Any, Any, Reply | Failure] | None:
+            other = self._take(errand, tried) if len(trail) + 1 < self._max_attempts and retries.acquire() else None
+            if other is None:
+                return None
+            tried.add(other.backend)
+            waiting.append(other)
+            return self._noted(other, errand, trail, waiting)
+
+        try:
+            return await race(self._noted(place, errand, trail, waiting), late, second, wins=_is_reply, discard=_discard)
+        finally:
+            for unused in waiting:  # cancelled before it began
+                unused.leave(Outcome(cancelled=True))
+
+    async def _noted(self, place: Place, errand: Errand, trail: list[Attempt], waiting: list[Place] | None = None) -> Reply | Failure:
+        """An attempt that is written down, however it ends. `waiting`: places whose attempts have not begun."""
+        if waiting is not None:
+            waiting.remove(place)
+        started, label = self._clock(), "cancelled"
+        try:
+            found = await self._attempt(place, errand)
+            label = found.label
+        finally:
+            trail.append(Attempt(place.served.model.name, place.backend.name, label, self._clock() - started))
+        if isinstance(found, Failure) and found.retry_after:
+            place.backend.rest(found.retry_after)
+        return found
 
     def _limits(self, timeouts: Timeouts, deadline: float | None, now: float) -> Timeouts:
         if deadline is None:
@@ -172,14 +238,14 @@ class Executor:
         return replace(timeouts, connect=min(timeouts.connect, left), first_byte=min(timeouts.first_byte, left))
 
     async def _attempt(self, place: Place, errand: Errand) -> Reply | Failure:
-        served, backend, started = place.served, place.backend, self._clock()
+        served, started = place.served, self._clock()
         timeouts = self._limits(served.timeouts, errand.deadline, started)
         path, body = PATHS[errand.wire.endpoint], errand.wire.body(served.served_json)
         call = Call("POST", path, (*served.headers, *errand.headers), body, timeouts)
         response: Response | None = None
         outcome, is_open = Outcome(cancelled=True), False
         try:
-            response = await backend.transport.send(call)
+            response = await place.backend.transport.send(call)
             found = await self._receive(place, errand, response)
             is_open = isinstance(found, Reply)
             outcome = Outcome(status=found.status) if isinstance(found, Reply) else found.outcome
@@ -188,11 +254,11 @@ class Executor:
             outcome = Outcome(kind=error.kind)
             return Failure(outcome)
         finally:
-            backend.answered(self._clock() - started, outcome)
+            place.answered(self._clock() - started, errand.wire.stream, outcome)
             if not is_open:
                 if response is not None:
                     response.close()
-                backend.finished(outcome, errand.work)
+                place.leave(outcome)
 
     async def _receive(self, place: Place, errand: Errand, response: Response) -> Reply | Failure:
         status, stream = response.status, errand.wire.stream
@@ -201,7 +267,7 @@ class Executor:
             if stream and media == b"text/event-stream":
                 return await self._receive_stream(place, errand, response)
             if media == b"application/json" and not stream:
-                return Reply(place, errand.work, response, await _whole(response, self._max_answer_bytes), None)
+                return Reply(place, response, await _whole(response, self._max_answer_bytes), None)
         elif status >= 400:
             return await self._receive_error(place, errand, response, media)
         raise InvalidResponse("invalid", f"status {status} with content type {media[:60].decode('latin-1')!r}")
@@ -222,7 +288,7 @@ class Executor:
             if not data:
                 return Failure(Outcome(kind="lost"))
         failure = _failure_of(content)
-        return failure or Reply(place, errand.work, response, first, splitter)
+        return failure or Reply(place, response, first, splitter)
 
     async def _receive_error(self, place: Place, errand: Errand, response: Response, media: bytes) -> Reply | Failure:
         outcome = Outcome(status=response.status)
@@ -232,7 +298,17 @@ class Executor:
         body = await _whole(response, MAX_ERROR_BYTES)
         if media != b"application/json" or response.status >= 500:
             return Failure(outcome, retry_after)
-        return Reply(place, errand.work, response, body, None)
+        return Reply(place, response, body, None)
+
+
+def _is_reply(found: Reply | Failure) -> bool:
+    return isinstance(found, Reply)
+
+
+def _discard(found: Reply | Failure) -> None:
+    """Ends an answer that another one has overtaken."""
+    if isinstance(found, Reply):
+        found.close(Outcome(cancelled=True))
 
 
 def _header(response: Response, name: bytes) -> bytes:

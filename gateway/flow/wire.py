@@ -18,6 +18,7 @@ from msgspec import Meta, Raw, Struct
 from gateway.errors import GatewayError
 from gateway.flow.content import Prompt
 from gateway.flow.malformed import diagnose
+from gateway.guard.callers import Priority
 from routers.api import Endpoint, Preferences
 
 MAX_DEPTH = 128
@@ -47,6 +48,7 @@ class _Shared(Struct):
     stream: bool | None = None
     stream_options: dict[str, Raw] | None = None
     n: Several | None = None
+    service_tier: str | None = None
     router: RouterFields | None = None
 
 
@@ -92,7 +94,7 @@ _OWN = frozenset({"model", "router", "stream_options"})
 class Wire(Struct, frozen=True, gc=False):
     """A request as read. `wants_usage`: the client asked for the usage chunk of a stream itself. `max_tokens`: None if not bounded.
 
-    `n`: answers that the backend makes.
+    `n`: answers that the backend makes. `priority`: the class that the client asks for, None if it does not.
     """
 
     endpoint: Endpoint
@@ -105,6 +107,7 @@ class Wire(Struct, frozen=True, gc=False):
     needs: frozenset[str]
     prompt: Prompt
     tail: bytes
+    priority: Priority | None
 
     def body(self, model: bytes) -> bytes:
         """The body for a backend; `model` is the name that it knows, as JSON."""
@@ -131,6 +134,7 @@ def read(endpoint: Endpoint, headers: Mapping[bytes, bytes], body: bytes) -> Wir
         needs=_needs(fields, prompt),
         prompt=prompt,
         tail=_tail(members, options, stream),
+        priority=_priority(fields, headers),
     )
 
 
@@ -253,6 +257,16 @@ def _needs(fields: Any, prompt: Prompt) -> frozenset[str]:
     if prompt.has_images:
         needs.add("vision")
     return frozenset(needs)
+
+
+def _priority(fields: _Shared, headers: Mapping[bytes, bytes]) -> Priority | None:
+    """OpenAI's tier for work that may wait is `flex`; the header says the same to whoever does not use OpenAI's field."""
+    wish = headers.get(b"x-router-priority", b"").strip().lower()
+    if wish not in (b"", b"interactive", b"batch"):
+        raise GatewayError("invalid_value", "x-router-priority is interactive or batch", param="x-router-priority")
+    if wish == b"batch" or fields.service_tier == "flex":
+        return "batch"
+    return "interactive" if wish else None
 
 
 def _preferences(fields: RouterFields | None, headers: Mapping[bytes, bytes]) -> Preferences:

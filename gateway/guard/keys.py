@@ -258,6 +258,10 @@ class KeysFile:
         self.failures = 0
         self.ring = self._read()
 
+    async def run(self) -> None:
+        """Watches the file until it is cancelled."""
+        await self.watch()
+
     async def watch(self, interval_seconds: float = 0.5) -> None:
         """Looks at the file again and again until it is cancelled, and reads it when it has changed."""
         while True:

@@ -258,7 +258,7 @@ class TokenVerifier:
         """Keeps the issuer's keys fresh until it is cancelled."""
         await self.keys.run()
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Closes the connection to the issuer."""
         await self.keys.close()
 

@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
+from gateway.sections.balancing import ModelBalancingSection
 from gateway.sections.base import NAME, Seconds, Section
+from gateway.sections.discovery import Discovery
 from routers.api import Capability
 
 
@@ -37,12 +39,14 @@ class ModelSection(Section):
 
     name: str = Field(pattern=NAME, description="the name that clients and routes use")
     served_as: str | None = Field(None, min_length=1, max_length=256, description="the name that the backends know; default: `name`")
-    backends: list[str] = Field(min_length=1, description="URLs of the servers that serve it, such as `http://host:8000/v1`")
+    backends: list[str] = Field([], description="URLs of the servers that serve it, such as `http://host:8000/v1`")
+    discovery: Discovery | None = Field(None, description="where more of its servers are found")
     price: PriceSection | None = Field(None, description="without it, costs of this model are unknown")
     context_window: int | None = Field(None, ge=1, description="tokens of prompt and answer together; default: unknown, not checked")
     capabilities: list[Capability] = Field(["chat", "completions"], description="what it can do: " + ", ".join(get_args(Capability)))
     description: str = Field("", description="a few words for routers that read descriptions")
     api_key: SecretStr | None = Field(None, description="sent to its backends as a bearer token")
+    balancing: ModelBalancingSection | None = Field(None, description="how its backends share its calls; default: the common `balancing`")
     timeouts: TimeoutsSection | None = Field(None, description="instead of the common `timeouts`")
     transport: Literal["http1", "httpx"] = Field("http1", description="`httpx` for proxies and HTTP/2")
 

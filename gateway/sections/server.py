@@ -12,5 +12,8 @@ class ServerSection(Section):
 
     max_body_bytes: int = Field(10_485_760, ge=1024, description="largest request body")
     max_answer_bytes: int = Field(67_108_864, ge=65_536, description="largest whole answer, and largest single event of a stream")
-    drain_seconds: float = Field(30, ge=0, le=3600, description="how long running requests may go on after SIGTERM")
+    pre_stop_seconds: float = Field(
+        0, ge=0, le=600, description="how long requests are still taken after SIGTERM, while `/readyz` says 503; in Kubernetes about 10"
+    )
+    drain_seconds: float = Field(30, ge=0, le=3600, description="how long running requests may go on after that")
     write_seconds: Seconds = Field(60, description="a client that takes no byte for so long is cut off")

@@ -34,7 +34,7 @@ async def bench() -> AsyncIterator[Bench]:
     async with issuing(jwk(RSA, "r1"), jwk(EC, "e1")) as issuer:
         made = Bench(issuer)
         yield made
-        await made.verifier.close()
+        await made.verifier.aclose()
 
 
 async def test_a_good_token_names_its_caller_without_the_subject(bench: Bench) -> None:
@@ -61,7 +61,7 @@ async def test_the_claim_says_what_a_caller_may_do(bench: Bench) -> None:
     named = await other.caller(token(**{"https://pointsman/rights": {"rpm": 3}, "pointsman": {"role": "admin"}}))
     assert named is not None
     assert (named.allowance.rpm, named.role) == (3, "user")
-    await other.verifier.close()
+    await other.verifier.aclose()
 
 
 PEM = RSA.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -163,7 +163,7 @@ def test_garbage_gets_the_401_and_nothing_else(data: st.DataObject) -> None:
         with pytest.raises(GatewayError) as caught:
             await Gate(None, verifier).identify({b"authorization": b"Bearer " + text})
         assert caught.value.code == "invalid_api_key"
-        await verifier.close()
+        await verifier.aclose()
 
     asyncio.run(ask())
 
@@ -318,7 +318,7 @@ async def test_verified_tokens_are_kept_within_a_bound_and_until_they_expire(ben
     assert await small.caller(tokens[-1]) is not None
     small.pass_time(0.1)
     assert await small.caller(tokens[-1]) is None
-    await small.verifier.close()
+    await small.verifier.aclose()
 
 
 async def test_keys_and_tokens_side_by_side(bench: Bench, tmp_path: Path) -> None:

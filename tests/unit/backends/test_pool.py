@@ -8,9 +8,10 @@ from random import Random
 import pytest
 
 from backends.breaker import Breaker
+from backends.chooser import Chooser
 from backends.health import judge
 from backends.http1 import Http1Transport
-from backends.pool import Backend, Pool, TwoChoices
+from backends.pool import Backend, Pool
 from backends.retry import Outcome, RetryBudget, delay, is_retryable, parse_retry_after
 
 
@@ -20,7 +21,7 @@ def backend(port: int, failures: int = 2) -> Backend:
 
 
 def test_the_less_busy_of_two_takes_it() -> None:
-    pool = Pool([backend(1), backend(2), backend(3)], TwoChoices(Random(0)))
+    pool = Pool([backend(1), backend(2), backend(3)], Chooser([], Random(0)))
     pool.backends[0].inflight = 100
     picked = [pool.pick() for _ in range(300)]
     assert pool.backends[0] not in picked
@@ -29,7 +30,7 @@ def test_the_less_busy_of_two_takes_it() -> None:
 
 
 def test_the_unusable_and_the_excluded_are_left_out() -> None:
-    pool = Pool([backend(1), backend(2)], TwoChoices(Random(0)))
+    pool = Pool([backend(1), backend(2)], Chooser([], Random(0)))
     pool.backends[0].health = "loading"
     assert {pool.pick() for _ in range(20)} == {pool.backends[1]}
     assert pool.pick(excluded={pool.backends[1]}) is None
@@ -40,7 +41,7 @@ def test_the_unusable_and_the_excluded_are_left_out() -> None:
 
 
 def test_when_every_breaker_is_open_the_least_bad_is_tried() -> None:
-    pool = Pool([backend(1), backend(2)], TwoChoices(Random(0)))
+    pool = Pool([backend(1), backend(2)], Chooser([], Random(0)))
     for one in pool.backends:
         for _ in range(2):
             one.started()

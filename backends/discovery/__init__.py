@@ -1,0 +1,1 @@
+"""Where the backends of a model are found while the gateway runs: a file, DNS, Kubernetes."""

@@ -1,0 +1,1 @@
+"""Opinions of a pool on its backends: which of them should take a call."""
