@@ -39,6 +39,7 @@ class Breaker:
         "_oldest_era",
         "_rests_until",
         "_rng",
+        "_soonest",
         "_strikes",
         "alarm",
         "answered_at",
@@ -75,6 +76,7 @@ class Breaker:
         self.since = clock()
         self.why = ""
         self.retry_at = 0.0
+        self._soonest = 0.0
         self.answered_at: float | None = None
         self.alarm: Callable[[], None] | None = None
 
@@ -93,19 +95,19 @@ class Breaker:
         """Seconds for which the backend asked not to be called; 0 if it did not."""
         return max(0.0, self._rests_until - self._clock())
 
-    def allows(self) -> bool:
-        """Whether a call may start now. Changes nothing."""
+    def allows(self, in_panic: bool = False) -> bool:
+        """Whether a call may start now. `in_panic`: only its own pause counts, and no ejection. Changes nothing."""
         if self._rests_until and self._clock() < self._rests_until:
             return False
         if self.state == "closed":
             return True
-        return self._calls == 0 and (self.state == "half_open" or self._clock() >= self.retry_at)
+        return self._calls == 0 and (self.state == "half_open" or self._clock() >= (self._soonest if in_panic else self.retry_at))
 
     def started(self) -> int:
-        """A call starts; when the pause is over it is the probe. Returns its era."""
+        """A call starts; after the pause it is the probe. Returns its era."""
         if self.state == "closed":
             return self._era
-        if self.state == "open" and self._clock() >= self.retry_at:
+        if self.state == "open" and self._clock() >= min(self._soonest, self.retry_at):
             self._enter("half_open")
         self._calls += 1
         return self._era
@@ -136,11 +138,8 @@ class Breaker:
         self._end_call()
         self.in_a_row += 1
         if self.state == "half_open" or (self.state == "closed" and self.in_a_row >= self._limit):
-            strikes = min(20, self._strikes_left())
-            pause = min(self._cap, self._first_pause * 2.0**strikes) * self._rng.uniform(0.8, 1.2)
             what = "the probe failed: " if self.state == "half_open" else f"{self.in_a_row} failures in a row, the last: "
-            self.open(pause, what + why)
-            self._strikes = strikes + 1
+            self._shut(what + why)
         return True
 
     def abandoned(self, era: int | None = None) -> None:
@@ -150,21 +149,29 @@ class Breaker:
 
     def open(self, seconds: float, why: str) -> None:
         """No call for so long, then a probe. Of one that is open already, only the pause changes."""
+        if self.state != "open":
+            self._shut(why)
         self.retry_at = self._clock() + seconds
         self.why = why
-        if self.state != "open":
-            self.openings += 1
-            self._enter("open")
-            self._oldest_era = self._era
 
     def look_again(self) -> None:
         """Something else says that the backend is well again: its pause ends now."""
         if self.state == "open":
-            self.retry_at = self._clock()
+            self.retry_at = self._soonest = self._clock()
 
     def rest(self, seconds: float) -> None:
         """The backend asks for no call for so long (`Retry-After`); it is heard up to RETRY_AFTER_CAP."""
         self._rests_until = max(self._rests_until, self._clock() + min(seconds, RETRY_AFTER_CAP))
+
+    def _shut(self, why: str) -> None:
+        strikes = min(20, self._strikes_left())
+        pause = min(self._cap, self._first_pause * 2.0**strikes) * self._rng.uniform(0.8, 1.2)
+        self.retry_at = self._soonest = self._clock() + pause
+        self.why = why
+        self.openings += 1
+        self._enter("open")
+        self._strikes = strikes + 1
+        self._oldest_era = self._era
 
     def _is_new(self, era: int | None) -> bool:
         return era is None or era >= self._oldest_era

@@ -50,7 +50,7 @@ LEAST_DEVIATION = 0.1
 class Ejection:
     """One backend's standing among its peers. `number`: how often it was ejected, less what was taken back. `total`: without that."""
 
-    __slots__ = ("_back_at", "_breaker", "_pool", "_unreachable", "_window", "ejected", "number", "total")
+    __slots__ = ("_back_at", "_breaker", "_pool", "_unreachable", "_until", "_window", "ejected", "number", "total")
 
     def __init__(self, pool: Ejections, breaker: Breaker, window: Window) -> None:
         self._pool = pool
@@ -58,6 +58,7 @@ class Ejection:
         self._window = window
         self._unreachable = 0
         self._back_at = pool.now()
+        self._until = 0.0
         self.ejected = False
         self.number = 0
         self.total = 0
@@ -84,7 +85,7 @@ class Ejection:
         self._window.add(outcome.succeeded, now)
         self._unreachable = self._unreachable + 1 if outcome.unreachable else 0
         if self.ejected and probing and self._breaker.state == "open":
-            self._eject(self._breaker.why)
+            self._go_on(now)
         elif outcome.failed and (reason := self._too_many(outcome)) is not None:
             self.offend(reason)
         self._pool.look(now)
@@ -114,6 +115,13 @@ class Ejection:
             return f"out of reach {self._unreachable} times in a row, the last: {outcome.text}"
         return None
 
+    def _go_on(self, now: float) -> None:
+        """Its probe failed. One that was called before its time, in panic, has not become worse for that."""
+        if now >= self._until:
+            self._eject(self._breaker.why)
+        elif self._until > self._breaker.retry_at:
+            self._breaker.open(self._until - now, self._breaker.why)
+
     def _eject(self, reason: str) -> None:
         bounds = self._pool.bounds
         if not self.ejected:
@@ -123,6 +131,7 @@ class Ejection:
         self.ejected = True
         self._unreachable = 0
         self._breaker.open(self._pool.pause(self.number), reason)
+        self._until = self._breaker.retry_at
 
 
 class Ejections:
@@ -161,7 +170,11 @@ class Ejections:
         return self.count < self.most
 
     def panics(self, in_service: int) -> bool:
-        """Whether ejections are to be ignored, when so many of the pool are in service: up, and with a closed breaker."""
+        """Whether ejections are to be ignored, when so many of the pool are in service: up, and with a closed breaker.
+
+        What is left of an ejection then is the breaker's own pause, and its probe (`Breaker.allows(in_panic=True)`): an outlier that is
+        well comes back with its first answer, and one that is not takes no share of the calls with it.
+        """
         return in_service < self.bounds.panic * len(self._members)
 
     def pause(self, number: int) -> float:

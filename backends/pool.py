@@ -17,6 +17,9 @@ from backends.load import Load
 from backends.retry import Outcome
 from backends.work import NOTHING, Work
 
+TICK = 0.005
+"""Timers may fire so many seconds early."""
+
 Health = Literal["unknown", "up", "loading", "down"]
 
 
@@ -125,7 +128,7 @@ class Backend:
     def rest(self, seconds: float) -> None:
         """It asks for no call for so long."""
         self.breaker.rest(seconds)
-        asyncio.get_running_loop().call_later(self.breaker.rest_left, self.notify)
+        asyncio.get_running_loop().call_later(self.breaker.rest_left + TICK, self.notify)
 
     def notify(self) -> None:
         """Tells whoever waits that a call may be possible now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -69,4 +70,5 @@ def _failures(gateway: Gateway) -> Mapping[str, Callable[[], int]]:
 def _states(fleet: Fleet) -> Iterator[BackendState]:
     for served in fleet:
         for backend in served.pool.backends:
-            yield BackendState(served.model.name, backend.name, backend.usable(), backend.inflight, backend.breaker.level)
+            waiting = backend.load.waiting if backend.load.is_fresh(time.monotonic()) else None
+            yield BackendState(served.model.name, backend.name, backend.usable(), backend.inflight, backend.breaker.level, waiting)

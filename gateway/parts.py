@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Protocol, TypeGuard, TypeVar, cast
 
@@ -25,6 +26,15 @@ Service = Running | Closing
 """A part that has a life of its own."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A part, what it was made from, and the names of the parts that were made on the way."""
+
+    part: object
+    settings: object
+    within: tuple[Hashable, ...]
+
+
 class Parts:
     """Parts by name, each with the settings that it was made from. What the gateway before made from equal settings is taken over,
     with all that it has learned, counted and connected to; anything else is made anew.
@@ -33,15 +43,35 @@ class Parts:
     """
 
     def __init__(self, before: Parts | None = None) -> None:
-        self._made: dict[Hashable, tuple[object, object]] = {}
+        self._made: dict[Hashable, _Made] = {}
         self._before = {} if before is None else before._made
+        self._open: list[list[Hashable]] = []
 
     def get(self, name: Hashable, settings: object, make: Callable[[], T]) -> T:
-        """The part of this name. `settings`: all that `make` depends on and that may change, other parts included; compared by `==`."""
+        """The part of this name. `settings`: all that `make` depends on and that may change, other parts included; compared by `==`.
+
+        `make` may get parts in turn. They stay as long as this one does.
+        """
+        if self._open:
+            self._open[-1].append(name)
         found = self._before.get(name)
-        part = found[1] if found is not None and found[0] == settings else make()
-        self._made[name] = (settings, part)
-        return cast(T, part)
+        if found is not None and found.settings == settings:
+            self._keep(name, found)
+            return cast(T, found.part)
+        within: list[Hashable] = []
+        self._open.append(within)
+        try:
+            part = make()
+        finally:
+            self._open.pop()
+        self._made[name] = _Made(part, settings, tuple(within))
+        return part
+
+    def _keep(self, name: Hashable, found: _Made) -> None:
+        for inner in found.within:
+            if inner not in self._made:
+                self._keep(inner, self._before[inner])
+        self._made[name] = found
 
     def finish(self) -> None:
         """Everything is made: the parts of the gateway before need not be kept for this one."""
@@ -49,7 +79,7 @@ class Parts:
 
     def services(self) -> tuple[Service, ...]:
         """The parts that run or must be closed, each after those that it was made from."""
-        parts = {id(part): part for _, part in self._made.values()}
+        parts = {id(made.part): made.part for made in self._made.values()}
         return tuple(part for part in parts.values() if runs(part) or closes(part))
 
 

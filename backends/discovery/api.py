@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from random import Random
 from typing import Literal, Protocol
@@ -14,6 +16,7 @@ MAX_BACKENDS = 1000
 """Backends of one source. More of them is a selector or a name that catches too much, and each one is checked every few seconds."""
 
 _REASONS_KEPT = 16
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
 _log = logging.getLogger("pointsman.discovery")
 
 
@@ -95,7 +98,7 @@ def base_url(text: str) -> str:
 
     Raises ValueError for anything that is not like `http://host:8000/v1`.
     """
-    strange = any(not character.isprintable() or character.isspace() for character in text)
+    strange = not text.isprintable() or " " in text
     parts = urlsplit(text)
     if strange or parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or "?" in text or "#" in text:
         raise ValueError(f"{text[:200]!r} is not a URL like http://host:8000/v1")
@@ -106,10 +109,13 @@ def base_url(text: str) -> str:
 
 def server_url(scheme: Literal["http", "https"], host: str, port: int, path: str) -> str:
     """The base URL of a server that was found. `host`: a name or an address; `path`: such as `/v1`. Raises ValueError."""
-    url = base_url(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}")
-    if urlsplit(url).hostname != host.lower():
+    if not 0 < port < 65_536:
+        raise ValueError(f"{port} is no port")
+    if ":" in host:
+        host = f"[{ipaddress.IPv6Address(host)}]"
+    elif _HOST.fullmatch(host) is None:
         raise ValueError(f"{host[:200]!r} is not a name or an address")
-    return url
+    return f"{scheme}://{host.lower()}:{port}{path.rstrip('/')}"
 
 
 def found(urls: Iterable[str]) -> frozenset[str]:

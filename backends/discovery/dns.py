@@ -187,7 +187,8 @@ class DnsSource:
         try:
             if self._resolver is None:
                 self._resolver = self._make_resolver()
-            return await self._resolver.resolve(name, record, search=True, raise_on_no_answer=False, lifetime=self._pace.timeout)
+            search = not self._servers  # the search domains of the system are for its own servers
+            return await self._resolver.resolve(name, record, search=search, raise_on_no_answer=False, lifetime=self._pace.timeout)
         except dns.resolver.NXDOMAIN:
             raise Unusable("there is no such name (NXDOMAIN)") from None
         except dns.resolver.LifetimeTimeout:

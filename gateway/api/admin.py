@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends
 
+from backends.health import condition
+from backends.pool import Backend
 from gateway import __version__
 from gateway.api.callers import Identify
 from gateway.config import Config
 from gateway.errors import GatewayError
-from gateway.fleet import Fleet
+from gateway.fleet import Fleet, Served
 
 
 def router(identify_admin: Identify, config: Config, fleet: Fleet, reload: Callable[[], Awaitable[str]] | None) -> APIRouter:
@@ -28,22 +31,42 @@ def router(identify_admin: Identify, config: Config, fleet: Fleet, reload: Calla
             raise GatewayError("invalid_value", "this gateway was not started from a configuration file")
         return {"hash": await reload(), "before": config.hash, "version": __version__}
 
-    @api.get("/admin/backends", summary="Every backend: health, breaker, calls in flight")
+    @api.get("/admin/backends", summary="Every backend: how it is and why, since when, its load, and when it is looked at next")
     async def show_backends() -> dict[str, Any]:
-        found = [
-            {
-                "model": served.model.name,
-                "backend": backend.name,
-                "url": backend.url,
-                "health": backend.health,
-                "why": backend.why or None,
-                "usable": backend.usable(),
-                "breaker": backend.breaker.state,
-                "inflight": backend.inflight,
-            }
-            for served in fleet
-            for backend in served.pool.backends
-        ]
-        return {"backends": found}
+        return {"backends": [_document(served, backend) for served in fleet for backend in served.pool.backends]}
 
     return api
+
+
+def _document(served: Served, backend: Backend) -> dict[str, Any]:
+    """Times are Unix seconds; None is unknown, or nothing of the kind."""
+    now, wall = time.monotonic(), time.time()
+    checks, load, limit = backend.checks, backend.load, backend.limit
+    found = condition(backend, backend.standing, None if checks is None else checks.next_at, now)
+
+    def at(moment: float | None) -> float | None:
+        return None if moment is None else round(wall + moment - now, 3)
+
+    return {
+        "model": served.model.name,
+        "backend": backend.name,
+        "url": backend.url,
+        "state": found.state,
+        "why": found.why or None,
+        "since": at(found.since),
+        "next_probe": at(found.next_probe),
+        "ejections": found.ejections,
+        "usable": backend.usable(),
+        "health": backend.health,
+        "breaker": backend.breaker.state,
+        "inflight": backend.inflight,
+        "inflight_tokens": backend.inflight_tokens,
+        "limit": None if limit is None else limit.limit,
+        "load": {
+            "running": load.running,
+            "waiting": load.waiting,
+            "kv_cache_usage": load.kv_cache,
+            "adapters": sorted(load.adapters),
+            "read_at": at(load.at),
+        },
+    }

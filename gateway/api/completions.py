@@ -24,7 +24,7 @@ from gateway.errors import CLIENT_CLOSED, ClientGone, GatewayError
 from gateway.flow.client import Client, Receive, Send
 from gateway.flow.decide import Decider
 from gateway.flow.execute import Errand, Executor, Reply
-from gateway.flow.relay import Relayed, explain, relay_stream, relay_whole, rename, usage_of
+from gateway.flow.relay import Relayed, explain, relay_stream, relay_whole, rename
 from gateway.flow.sse import event
 from gateway.flow.wire import Wire, read
 from gateway.guard.admission import class_of
@@ -172,7 +172,7 @@ class Completions:
         record, body = _recorded(visit), reply.first
         visit.answer_size = len(body)
         if not reply.passed_on:
-            record.usage = usage_of(body)
+            record.usage = reply.usage
             self._bookkeeper.bill(record)
             body = rename(body, reply.served.renamed)
             if wire.preferences.explain:

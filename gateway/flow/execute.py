@@ -21,9 +21,11 @@ from backends.api import BackendError, Call, Header, InvalidResponse, Response, 
 from backends.pool import Backend
 from backends.retry import Outcome, Retries, RetryBudget, delay, is_retryable, parse_retry_after
 from backends.work import NOTHING, Work
+from gateway.account.costs import Usage
 from gateway.account.records import Attempt
 from gateway.errors import GatewayError
 from gateway.fleet import Fleet, Served
+from gateway.flow.answers import Malformed, usage_of
 from gateway.flow.hedge import race
 from gateway.flow.sse import EventTooLarge, Splitter, data_of, events
 from gateway.flow.wire import Wire
@@ -73,16 +75,17 @@ class Place(Struct, frozen=True, gc=False):
 class Reply:
     """An answer that has begun. `first`: its first events, or the whole of it. Close it, whatever happens.
 
-    `passed_on`: a client error of the backend, which goes to the client as it came.
+    `passed_on`: a client error of the backend, which goes to the client as it came. `usage`: in a whole answer.
     """
 
-    __slots__ = ("_place", "_response", "first", "headers", "passed_on", "served", "splitter", "status")
+    __slots__ = ("_place", "_response", "first", "headers", "passed_on", "served", "splitter", "status", "usage")
 
-    def __init__(self, place: Place, response: Response, first: bytes, splitter: Splitter | None) -> None:
+    def __init__(self, place: Place, response: Response, first: bytes, splitter: Splitter | None, usage: Usage | None = None) -> None:
         self.served = place.served
         self.status = response.status
         self.headers = response.headers
         self.first = first
+        self.usage = usage
         self.splitter = splitter
         self.passed_on = response.status >= 400
         self._place = place
@@ -267,10 +270,17 @@ class Executor:
             if stream and media == b"text/event-stream":
                 return await self._receive_stream(place, errand, response)
             if media == b"application/json" and not stream:
-                return Reply(place, response, await _whole(response, self._max_answer_bytes), None)
+                return await self._receive_whole(place, response)
         elif status >= 400:
             return await self._receive_error(place, errand, response, media)
         raise InvalidResponse("invalid", f"status {status} with content type {media[:60].decode('latin-1')!r}")
+
+    async def _receive_whole(self, place: Place, response: Response) -> Reply:
+        body = await _whole(response, self._max_answer_bytes)
+        try:
+            return Reply(place, response, body, None, usage_of(body))
+        except Malformed as malformed:
+            raise InvalidResponse("invalid", str(malformed)) from None
 
     async def _receive_stream(self, place: Place, errand: Errand, response: Response) -> Reply | Failure:
         """Waits for the first event with data. An error there is a failed attempt: the client has seen nothing yet."""

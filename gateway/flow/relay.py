@@ -8,11 +8,12 @@ import re
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from backends.api import BackendError, Header
 from gateway.account.costs import Usage
 from gateway.errors import Code, GatewayError
+from gateway.flow.answers import BODY, Body
 from gateway.flow.client import Client
 from gateway.flow.execute import Reply
 from gateway.flow.sse import EventTooLarge, data_of, event, events
@@ -21,15 +22,6 @@ _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _DONE = b"[DONE]"
 DRAIN_SECONDS = 0.5
-
-
-class _Body(Struct):
-    usage: Usage | None = None
-    choices: list[Raw] | None = None
-    system_fingerprint: Raw = Raw(b"null")
-
-
-_BODY = msgspec.json.Decoder(_Body)
 
 
 class Relayed(Struct, gc=False):
@@ -41,14 +33,6 @@ class Relayed(Struct, gc=False):
     usage: Usage | None = None
     error: Code | None = None
     events: int = 0
-
-
-def usage_of(body: bytes) -> Usage | None:
-    """The usage in a whole answer; None if there is none."""
-    try:
-        return _BODY.decode(body).usage
-    except msgspec.DecodeError:
-        return None
 
 
 def rename(block: bytes, renamed: tuple[bytes, bytes] | None) -> bytes:
@@ -133,13 +117,13 @@ class StreamFilter:
         return b"".join(kept)
 
 
-def _usage_chunk(part: bytes) -> _Body | None:
+def _usage_chunk(part: bytes) -> Body | None:
     """An event that holds usage; None for all others."""
     data = data_of(part)
     if data is None or b'"usage"' not in data:
         return None
     try:
-        body = _BODY.decode(data)
+        body = BODY.decode(data)
     except msgspec.DecodeError:
         return None
     return body if body.usage is not None else None

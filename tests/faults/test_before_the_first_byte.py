@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.gateways import chat, fake, model, pair, route, serving
+from tests.gateways import chat, fake, model, pair, route, serving, until
 
 QUICK = {"connect": 0.3, "first_byte": 0.3, "idle": 0.3, "total": 5}
 
@@ -144,12 +144,21 @@ async def test_the_breaker_opens_and_closes_by_itself() -> None:
 
 
 async def test_a_model_that_still_loads_is_no_candidate() -> None:
-    async with pair(small=["loading:0.6"], health={"interval_seconds": 0.1}) as running:
-        await asyncio.sleep(0.2)
-        response = await running.post(**chat())
-        assert response.headers["x-router-model"] == "large"
-        assert (await running.client.get("/readyz")).json()["models"] == {"small": False, "large": True}
-        await asyncio.sleep(0.8)
+    async with pair(small=["loading:3"], health={"interval_seconds": 0.1}) as running:
+
+        async def ready() -> dict[str, bool]:
+            found: dict[str, bool] = (await running.client.get("/readyz")).json()["models"]
+            return found
+
+        async def only_large() -> bool:
+            return await ready() == {"small": False, "large": True}
+
+        async def both() -> bool:
+            return await ready() == {"small": True, "large": True}
+
+        assert await until(only_large, 2.5)
+        assert (await running.post(**chat())).headers["x-router-model"] == "large"
+        assert await until(both, 10)
         assert (await running.post(**chat(content="another question"))).headers["x-router-model"] == "small"
 
 

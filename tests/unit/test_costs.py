@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.account.costs import MOST_TOKENS, CompletionDetails, PromptDetails, Usage, cost_usd
+from gateway.flow.answers import usage_of
+from gateway.flow.relay import StreamFilter
 from gateway.sections.models import PriceSection
-from gateway.flow.relay import StreamFilter, usage_of
 from routers.api import Candidate, Model, Price, RouteRequest
 from routers.expectation import expected_cost, possible_cost, possible_tokens
 

@@ -37,7 +37,7 @@ class Twins:
     def states(self) -> dict[str, dict[str, Any]]:
         """What `GET /admin/backends` says of each, by name."""
         found = httpx.get(f"{self.gateway}/admin/backends", timeout=10).json()
-        return {one["backend"]: one for one in found["data"]}
+        return {one["backend"]: one for one in found["backends"]}
 
 
 @dataclass
