@@ -12,7 +12,7 @@ DEV := $(VENV)/.dev
 NOT_FAST := slow or clients or vllm or bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-vllm docs test check fast test-clients test-vllm bench bench-check bench-state bench-routers figures lock format clean system-packages
+.PHONY: help demo demo-vllm docs test check fast test-clients test-vllm bench bench-check bench-state bench-routers bench-prefix bench-goodput bench-residency chaos figures lock format clean system-packages
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,18 @@ bench-state: $(DEV) system-packages ## decisions in µs, and what requests feel 
 
 bench-routers: $(DEV) ## µs of a decision of each learned router, 20 models and 100,000 training rows
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.routers
+
+bench-prefix: $(DEV) ## time to the first token in conversations: prefix affinity against round robin
+	$(BIN)/python -m tests.benchmarks.prefix_affinity
+
+bench-goodput: $(DEV) ## answers in time at 0.5 to 4 times what the backends can do, with admission and without
+	$(BIN)/python -m tests.benchmarks.goodput
+
+bench-residency: $(DEV) ## switches and waiting, 20 experts with memory for 4: our policy against LRU and pinning
+	$(BIN)/python -m tests.benchmarks.residency
+
+chaos: $(DEV) system-packages ## three minutes of traffic while experts, Redis and a gateway break and mend
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 figures: $(DEV) ## train and judge every learned router on recorded outcomes; writes the tables of README.md
 	$(BIN)/python scripts/figures.py
