@@ -109,8 +109,13 @@ class EndpointSlices:
             yield client
 
     async def list(self, client: httpx.AsyncClient) -> tuple[dict[str, Slice], str]:
-        """All slices by name, and the version at which this is true. Raises ApiError."""
+        """All slices by name, and the version at which this is true. Raises ApiError.
+
+        The version is the first page's. All pages say the same one, but if a later page were newer, a watch from the first version on would
+        still tell all that happened in between.
+        """
         found: dict[str, Slice] = {}
+        version = ""
         next_page: str | None = None
         while True:
             query = {"limit": str(self._page), **({"continue": next_page} if next_page else {})}
@@ -120,9 +125,10 @@ class EndpointSlices:
             found.update({item.metadata.name: item for item in page.items or ()})
             if len(found) > MAX_SLICES:
                 raise ApiError(f"more than {MAX_SLICES} EndpointSlices have these labels", stale=True)
+            version = version or page.metadata.resource_version
             next_page = page.metadata.continue_
             if not next_page:
-                return found, page.metadata.resource_version
+                return found, version
 
     @contextlib.asynccontextmanager
     async def watch(self, client: httpx.AsyncClient, version: str, seconds: float) -> AsyncIterator[AsyncGenerator[Event, None]]:
