@@ -153,6 +153,12 @@ class Pool:
         self.waits_for_loading = waits_for_loading
         self._chooser = chooser
         self._freed: Callable[[], None] | None = None
+        self.ejections.follow([backend.standing for backend in self.backends])
+
+    @property
+    def remembered(self) -> int:
+        """Entries in the memory of whoever chooses among its backends."""
+        return self._chooser.remembered
 
     def tell(self, freed: Callable[[], None]) -> None:
         """`freed` is called from now on whenever a call may have become possible."""
@@ -163,6 +169,7 @@ class Pool:
     def replace(self, backends: Sequence[Backend]) -> None:
         """Other members. Whoever has left gets no new call; its calls in flight go on."""
         self.backends = tuple(backends)
+        self.ejections.follow([backend.standing for backend in self.backends])
         for backend in self.backends:
             backend.freed = self._freed
         if self._freed is not None:
@@ -179,10 +186,8 @@ class Pool:
         if len(usable) < len(self.backends) and self.ejections.panics(len(usable)):
             usable += [backend for backend in self.backends if backend.standing.ejected and backend.is_well() and backend not in usable]
         free = [backend for backend in usable if backend not in excluded and backend.has_room()]
-        if len(free) > 1:
-            return self._chooser.choose(work, free)
         if free:
-            return free[0]
+            return free[0] if len(self.backends) == 1 else self._chooser.choose(work, free)
         return None if usable else self._least_bad(excluded)
 
     def _least_bad(self, excluded: Collection[Backend] = ()) -> Backend | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,6 +52,25 @@ def build_fleet(config: Config, deadlines: Deadlines, rng: Random, parts: Parts 
     pools = tuple(one.pool for one in served.values())
     parts.get("scrapers", (pools, config.balancing.scrape_seconds, config.health.timeout_seconds), partial(_scrapers, pools, config, rng))
     return Fleet(served, parts.get("answers", None, RunningMean), parts.get("token estimate", None, TokenEstimate))
+
+
+@asynccontextmanager
+async def discovered(fleet: Fleet, seconds: float = 10) -> AsyncIterator[None]:
+    """Within this, backends are found. Begins when every roster has heard of its source, or after so long.
+
+    For commands; in a gateway rosters run as services.
+    """
+    rosters = [served.roster for served in fleet if served.roster is not None]
+    tasks = [asyncio.create_task(roster.run()) for roster in rosters]
+    try:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not all(roster.heard for roster in rosters):
+            await asyncio.sleep(0.02)
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _scrapers(pools: Collection[Pool], config: Config, rng: Random) -> Scrapers:
@@ -101,13 +122,13 @@ class _Builder:
         headers: tuple[Header, ...] = ()
         if section.api_key is not None:
             headers = ((b"authorization", b"Bearer " + section.api_key.get_secret_value().encode()),)
-        pool = self.pool(section, headers)
+        pool, roster = self.pool(section, headers)
         answers = parts.get(("answers", model.name), None, RunningMean)
         hedge = parts.get(("hedge", model.name), config.hedging, lambda: _hedge(config.hedging))
         timeouts = _timeouts(section.timeouts or config.timeouts)
-        return Served(model, section.served_as or section.name, pool, headers, timeouts, answers, hedge)
+        return Served(model, section.served_as or section.name, pool, headers, timeouts, answers, hedge, roster)
 
-    def pool(self, section: ModelSection, headers: tuple[Header, ...]) -> Pool:
+    def pool(self, section: ModelSection, headers: tuple[Header, ...]) -> tuple[Pool, Roster | None]:
         """The backends that the file names, and whoever finds more of them."""
         config, parts, name = self.config, self.parts, section.name
         ejections = parts.get(("ejections", name), config.ejection, lambda: _ejections(config.ejection, self.rng))
@@ -131,9 +152,9 @@ class _Builder:
         waits = config.health.wait_while_loading
         found = (section.discovery, settings, config.health) if section.discovery is not None else None
         pool = parts.get(("pool", name), (backends, chooser, ejections, waits, found), lambda: Pool(backends, chooser, ejections, waits))
-        if section.discovery is not None:
-            parts.get(("roster", name), (pool, self.folder), lambda: self.roster(section, pool, make))
-        return pool
+        if section.discovery is None:
+            return pool, None
+        return pool, parts.get(("roster", name), (pool, self.folder), lambda: self.roster(section, pool, make))
 
     def roster(self, section: ModelSection, pool: Pool, make: Callable[[str], Backend]) -> Roster:
         assert section.discovery is not None

@@ -10,6 +10,7 @@ import msgspec
 from backends.api import Header, Timeouts
 from backends.pool import Pool
 from backends.quantile import Quantile
+from backends.roster import Roster
 from gateway.account.costs import Usage
 from routers.api import Candidate, Model
 
@@ -37,10 +38,11 @@ class RunningMean:
 class Served:
     """A model and where it is served. `served_as`: the name that its backends know. `headers`: sent with each call.
 
-    `answers`: the length of its answers, in tokens.
+    `answers`: the length of its answers, in tokens. `hedge`: when one is late; None: that is nobody's concern. `roster`: who finds
+    backends; None: the configuration names them all.
     """
 
-    __slots__ = ("answers", "headers", "hedge", "model", "pool", "renamed", "served_json", "timeouts")
+    __slots__ = ("answers", "headers", "hedge", "model", "pool", "renamed", "roster", "served_json", "timeouts")
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Served:
         timeouts: Timeouts,
         answers: RunningMean | None = None,
         hedge: Hedge | None = None,
+        roster: Roster | None = None,
     ) -> None:
         self.model = model
         self.pool = pool
@@ -60,6 +63,7 @@ class Served:
         self.renamed = None if served_as == model.name else (self.served_json, msgspec.json.encode(model.name))
         self.answers = answers or RunningMean()
         self.hedge = hedge
+        self.roster = roster
 
     def late_after(self, stream: bool) -> float | None:
         """Seconds after which an attempt is late, so that a second one may start beside it; None: none does."""

@@ -44,8 +44,12 @@ def _sizes(gateway: Gateway) -> Mapping[str, Callable[[], int]]:
         "feedback": lambda: len(gateway.feedback),
         "ledger": lambda: len(gateway.ledger),
         "waiting": lambda: sum(gateway.admission.waiting.values()),
+        "prefix_blocks": lambda: sum(served.pool.remembered for served in gateway.fleet),
         "tasks": lambda: len(asyncio.all_tasks()),
     }
+    rosters = [served.roster for served in gateway.fleet if served.roster is not None]
+    if rosters:
+        sizes["backends_leaving"] = lambda: sum(roster.leaving for roster in rosters)
     tokens, store = guard.tokens, memory.store
     if tokens is not None:
         sizes["verified_tokens"] = lambda: len(tokens)
@@ -59,6 +63,9 @@ def _failures(gateway: Gateway) -> Mapping[str, Callable[[], int]]:
         "ledger": lambda: gateway.ledger.failures,
         "artifacts": lambda: sum(one.failures for one in gateway.snapshots),
     }
+    rosters = [served.roster for served in gateway.fleet if served.roster is not None]
+    if rosters:
+        failures["discovery"] = lambda: sum(roster.standing.failures for roster in rosters)
     keys, tokens = gateway.guard.keys, gateway.guard.tokens
     if tokens is not None:
         failures["jwks"] = lambda: tokens.keys.failures

@@ -10,13 +10,13 @@ from backends.work import Work
 
 
 class Eligible(Protocol):
-    """A backend that can take the call, as far as scorers look at it. They know it again by its `name`, for it may be replaced.
+    """A backend that can take the call, as far as scorers look at it. They know it again by its `url`, for it may be replaced.
 
     `inflight`: calls that this gateway has at it. `inflight_tokens`: tokens of their prompts.
     """
 
     @property
-    def name(self) -> str: ...
+    def url(self) -> str: ...
 
     @property
     def served_as(self) -> str: ...

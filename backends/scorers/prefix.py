@@ -52,14 +52,14 @@ class PrefixAffinity:
         calls = [backend.inflight for backend in backends]
         least = min(calls)
         bound = max(least + self._busy_calls, int(least * self._busy_ratio))
-        matches = self._memory.matches(chain, [backend.name for backend in backends])
+        matches = self._memory.matches(chain, [backend.url for backend in backends])
         whole = max(len(chain), self._full)
         return [0.0 if busy > bound else depth / whole for busy, depth in zip(calls, matches, strict=True)]
 
     def chosen(self, work: Work, backend: Eligible) -> None:
         chain = self._chain(work.head)
         if chain:
-            self._memory.remember(chain, backend.name)
+            self._memory.remember(chain, backend.url)
 
     def _chain(self, head: bytes) -> list[int]:
         """The hash of each beginning of the head that is a whole number of blocks long. Seeded for each process, so nobody outside can
@@ -90,10 +90,10 @@ class _Memory:
     def __len__(self) -> int:
         return len(self._new) + len(self._old)
 
-    def matches(self, chain: Sequence[int], names: Sequence[str]) -> list[int]:
+    def matches(self, chain: Sequence[int], urls: Sequence[str]) -> list[int]:
         """For each backend, how many blocks from the beginning on it probably holds."""
         self._turn_if_due()
-        bits = [self._bits.get(name, 0) for name in names]
+        bits = [self._bits.get(url, 0) for url in urls]
         left = 0
         for bit in bits:
             left |= bit
@@ -111,8 +111,8 @@ class _Memory:
                 break
         return [len(chain) if bit & left else depths.get(bit, 0) for bit in bits]
 
-    def remember(self, chain: Sequence[int], name: str) -> None:
-        bit = self._bits.get(name) or self._new_bit(name)
+    def remember(self, chain: Sequence[int], url: str) -> None:
+        bit = self._bits.get(url) or self._new_bit(url)
         new, held = self._new, self._new.get
         for block in chain:
             new[block] = held(block, 0) | bit
@@ -120,12 +120,12 @@ class _Memory:
         if len(new) >= self._blocks:
             self._turn()
 
-    def _new_bit(self, name: str) -> int:
+    def _new_bit(self, url: str) -> int:
         used = 0
         for bit in self._bits.values():
             used |= bit
         bit = ~used & (used + 1)  # the lowest that is free
-        self._bits[name] = bit
+        self._bits[url] = bit
         return bit
 
     def _turn_if_due(self) -> None:
@@ -136,5 +136,5 @@ class _Memory:
         """The newer generation becomes the older one, and backends that are in neither lose their bits."""
         self._old, self._new = self._new, {}
         self._turned = self._clock()
-        self._bits = {name: bit for name, bit in self._bits.items() if bit & self._bits_in_new}
+        self._bits = {url: bit for url, bit in self._bits.items() if bit & self._bits_in_new}
         self._bits_in_new = 0

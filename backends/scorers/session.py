@@ -31,12 +31,12 @@ class StickySession:
         bound = max(self._unharmed, math.ceil(self._overload * total / len(backends)))
         session = work.session.encode(errors="replace")
         ranks = [
-            _rank(session, backend.name) if backend.inflight < bound else b""  # sorts before every hash
+            _rank(session, backend.url) if backend.inflight < bound else b""  # sorts before every hash
             for backend in backends
         ]
         first = ranks.index(max(ranks))
         return [1.0 if index == first else 0.0 for index in range(len(backends))]
 
 
-def _rank(session: bytes, name: str) -> bytes:
-    return blake2b(b"%d:%b%b" % (len(session), session, name.encode()), digest_size=8).digest()
+def _rank(session: bytes, url: str) -> bytes:
+    return blake2b(b"%d:%b%b" % (len(session), session, url.encode()), digest_size=8).digest()

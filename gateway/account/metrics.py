@@ -14,6 +14,9 @@ from prometheus_client.registry import Collector
 from gateway.account.records import Record
 
 OTHER = "other"
+MOST_BACKENDS = 1000
+"""Names of backends that labels may carry; those that come later are `other`."""
+
 NO_ROUTE = "none"
 """The route label of requests that name a model themselves."""
 
@@ -99,6 +102,7 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         self._models: frozenset[str] = frozenset()
         self._routes: frozenset[str] = frozenset({NO_ROUTE})
+        self._backends: set[str] = set()
         self._bound: dict[tuple[object, ...], _Bound] = {}
         self._counters: dict[tuple[object, ...], Counter] = {}
         self._watched: dict[Gauge, Callable[[], float]] = {}
@@ -232,7 +236,7 @@ class Metrics:
             bound.first_token.observe(record.first_byte_seconds)
         self._count_bill(record, bound)
         for attempt in record.attempts:
-            self.count(self.attempts, attempt.model, attempt.backend, attempt.outcome)
+            self.count(self.attempts, attempt.model, self._backend_label(attempt.backend), attempt.outcome)
 
     def request_refused(self, endpoint: str, code: str, status: int, seconds: float) -> None:
         """Counts a request that ended before there was a decision."""
@@ -240,6 +244,12 @@ class Metrics:
         if status >= 400:
             self.count(self.rejections, code)
         self.request_duration.labels(endpoint, NO_ROUTE, OTHER).observe(seconds)
+
+    def _backend_label(self, name: str) -> str:
+        """Backends that are found come and go, and each would leave series behind for ever."""
+        if name not in self._backends and len(self._backends) < MOST_BACKENDS:
+            self._backends.add(name)
+        return name if name in self._backends else OTHER
 
     def _count_bill(self, record: Record, bound: _Bound) -> None:
         usage = record.usage

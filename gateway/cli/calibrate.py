@@ -50,7 +50,7 @@ def calibrate(
         asked = _models(found, models)
         plan = Plan(some(questions, limit, seed), asked, judge, max_tokens, concurrency, max_cost_usd, seed)
         _check(plan, found)
-        findings = _work(plan, found, out)
+        findings = _work(plan, found, config.parent, out)
         _report(plan, findings, out, without_code, as_json)
 
 
@@ -170,7 +170,7 @@ def _check(plan: Plan, config: Config) -> None:
         _end(f"--max-cost-usd cannot be kept: there is no price of {', '.join(unpriced)}")
 
 
-def _work(plan: Plan, config: Config, out: Path) -> Findings:
+def _work(plan: Plan, config: Config, folder: Path, out: Path) -> Findings:
     import asyncio
 
     from gateway.calibration.journal import Journal
@@ -180,12 +180,12 @@ def _work(plan: Plan, config: Config, out: Path) -> Findings:
         if journal.broken:
             typer.echo(f"{journal.broken} lines of the journal could not be read", err=True)
         with _progress(len(plan.questions) * len(plan.models)) as told:
-            return asyncio.run(_run(plan, config, journal, told))
+            return asyncio.run(_run(plan, config, folder, journal, told))
     finally:
         journal.close()
 
 
-async def _run(plan: Plan, config: Config, journal: Journal, told: Callable[[int, float], None]) -> Findings:
+async def _run(plan: Plan, config: Config, folder: Path, journal: Journal, told: Callable[[int, float], None]) -> Findings:
     """Builds what `serve` would ask models with, and does the work."""
     import os
     import time
@@ -193,15 +193,16 @@ async def _run(plan: Plan, config: Config, journal: Journal, told: Callable[[int
     from random import Random
 
     from backends.deadlines import Deadlines
-    from gateway.build_fleet import build_fleet
+    from gateway.build_fleet import build_fleet, discovered
     from gateway.calibration.asking import Asker
     from gateway.calibration.work import Work
 
-    fleet = build_fleet(config, Deadlines(), Random())
+    fleet = build_fleet(config, Deadlines(), Random(), folder=folder)
     threads = ThreadPoolExecutor(os.cpu_count() or 1, "pointsman-grade")
     try:
-        asker = Asker(fleet, plan.concurrency, plan.seed, clock=time.perf_counter, wall_clock=time.time)
-        return await Work(plan, fleet, journal, asker, threads, told).run()
+        async with discovered(fleet):
+            asker = Asker(fleet, plan.concurrency, plan.seed, clock=time.perf_counter, wall_clock=time.time)
+            return await Work(plan, fleet, journal, asker, threads, told).run()
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
         for served in fleet:

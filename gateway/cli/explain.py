@@ -29,7 +29,7 @@ def explain(
     if name is None or (name not in routes and name not in [model.name for model in found.models]):
         typer.echo(f"there is no route or model named {name!r}; routes: {', '.join(routes) or 'none'}", err=True)
         raise typer.Exit(WRONG_INPUT)
-    document = _decide(found, routes, name, prompt)
+    document = _decide(found, config.parent, routes, name, prompt)
     if as_json:
         typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
         return
@@ -39,20 +39,22 @@ def explain(
     _print(document)
 
 
-def _decide(config: Config, routes: Mapping[str, Route], name: str, prompt: str) -> dict[str, Any]:
+def _decide(config: Config, folder: Path, routes: Mapping[str, Route], name: str, prompt: str) -> dict[str, Any]:
     import asyncio
 
     from gateway.app import build
+    from gateway.build_fleet import discovered
     from gateway.errors import GatewayError
     from gateway.flow.wire import read
     from gateway.guard.callers import ANYONE
 
     async def run() -> dict[str, Any]:
-        gateway = build(config, routes)
+        gateway = build(config, routes, folder=folder)
         body = json.dumps({"model": name, "messages": [{"role": "user", "content": prompt}]}).encode()
         try:
             wire, decider = read("chat", {}, body), gateway.decider
-            return (await decider.decide(decider.request(wire, ANYONE), wire, ANYONE, fresh=True, dry=True)).document()
+            async with discovered(gateway.fleet):
+                return (await decider.decide(decider.request(wire, ANYONE), wire, ANYONE, fresh=True, dry=True)).document()
         except GatewayError as error:
             return dict(error.document())
         finally:

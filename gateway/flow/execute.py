@@ -189,7 +189,7 @@ class Executor:
     def _is_left(self, errand: Errand, tried: set[Backend]) -> bool:
         """Whether some backend that was not tried yet can be had, or waited for."""
         pools = [self._fleet[name].pool for name in errand.models]
-        return any(pool.pick(errand.work, tried) is not None or pool.may_wait(tried) for pool in pools)
+        return any(pool.pick(excluded=tried) is not None or pool.may_wait(tried) for pool in pools)
 
     async def _may_retry(self, failure: Failure, errand: Errand, tried: set[Backend], attempts: int, retries: Retries) -> bool:
         """Whether there may be one more attempt. Where somebody is left to ask, it is worth to wait for the budget."""

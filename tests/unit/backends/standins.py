@@ -17,6 +17,10 @@ class StandIn:
     inflight_tokens: int = 0
     load: Load = field(default_factory=Load)
 
+    @property
+    def url(self) -> str:
+        return f"http://{self.name}/v1"
+
     def says(self, now: float = 0.0, **fields: object) -> StandIn:
         """Its server's reading."""
         self.load.observe(Sample(**fields), now)  # type: ignore[arg-type]
