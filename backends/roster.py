@@ -63,7 +63,7 @@ class Roster:
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._leaving: dict[str, tuple[Backend, asyncio.Task[None]]] = {}
         self._running = False
-        self.heard = False
+        self._spoken = asyncio.Event()
         self._found = found or Found()
         for url in sorted(self._found.urls - self._fixed_urls):
             self._join(url)
@@ -72,8 +72,17 @@ class Roster:
 
     @property
     def standing(self) -> Standing:
-        """Whether the source works. `heard` says whether it has ever told anything."""
+        """Whether the source works."""
         return self._source.standing
+
+    @property
+    def heard(self) -> bool:
+        """Whether the source has ever told anything."""
+        return self._spoken.is_set()
+
+    async def spoken(self) -> None:
+        """Returns when it has."""
+        await self._spoken.wait()
 
     @property
     def leaving(self) -> int:
@@ -106,7 +115,7 @@ class Roster:
 
     def update(self, urls: frozenset[str]) -> None:
         """Makes these, and those of the configuration, the pool's members. Only while it runs."""
-        self.heard = True
+        self._spoken.set()
         self._found.urls = urls
         wanted = urls - self._fixed_urls
         gone = sorted(self._members.keys() - wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,9 +63,9 @@ async def discovered(fleet: Fleet, seconds: float = 10) -> AsyncIterator[None]:
     rosters = [served.roster for served in fleet if served.roster is not None]
     tasks = [asyncio.create_task(roster.run()) for roster in rosters]
     try:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and not all(roster.heard for roster in rosters):
-            await asyncio.sleep(0.02)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(roster.spoken() for roster in rosters))
         yield
     finally:
         for task in tasks:
