@@ -146,6 +146,8 @@ class Breaker:
         """A call ended in a way that says nothing of the backend: the probe, if it was one, is free again."""
         if self._is_new(era):
             self._end_call()
+            if self.state == "half_open" and self._clock() < self.retry_at:
+                self.state = "open"  # it was a probe in panic, and the ejection goes on
 
     def open(self, seconds: float, why: str) -> None:
         """No call for so long, then a probe. Of one that is open already, only the pause changes."""

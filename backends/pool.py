@@ -115,7 +115,7 @@ class Backend:
             if was_out:
                 self.notify()
         if self.limit is not None and not outcome.cancelled:
-            self.limit.finished(seconds, self.inflight, _is_overload(outcome))
+            self.limit.finished(seconds if outcome.succeeded else None, self.inflight, _is_overload(outcome))
 
     def finished(self, outcome: Outcome, work: Work = NOTHING, era: int | None = None) -> None:
         """The call is over, in whatever way."""

@@ -90,6 +90,7 @@ class GatewayError(Exception):
     def __init__(self, code: Code, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.code: Code = code
+        self.reason: str = code
         self.status = STATUS[code]
         self.message = message
         self.param = param

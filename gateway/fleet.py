@@ -42,7 +42,7 @@ class Served:
     backends; None: the configuration names them all.
     """
 
-    __slots__ = ("answers", "headers", "hedge", "model", "pool", "renamed", "roster", "served_json", "timeouts")
+    __slots__ = ("answers", "headers", "hedge", "model", "pool", "renamed", "roster", "served_json", "starts", "timeouts")
 
     def __init__(
         self,
@@ -64,13 +64,19 @@ class Served:
         self.answers = answers or RunningMean()
         self.hedge = hedge
         self.roster = roster
+        self.starts = {True: Quantile(0.9), False: Quantile(0.9)}
 
     def late_after(self, stream: bool) -> float | None:
         """Seconds after which an attempt is late, so that a second one may start beside it; None: none does."""
         return None if self.hedge is None else self.hedge.delay(stream)
 
+    def usual_start(self, stream: bool) -> float | None:
+        """Seconds within which nine of ten answers begin (streamed ones with their first token); None while too little is known."""
+        return self.starts[stream].value
+
     def heard(self, seconds: float, stream: bool) -> None:
         """The first bytes of an answer came after so long."""
+        self.starts[stream].add(seconds)
         if self.hedge is not None:
             self.hedge.add(seconds, stream)
 

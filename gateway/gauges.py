@@ -43,7 +43,8 @@ def _sizes(gateway: Gateway) -> Mapping[str, Callable[[], int]]:
         "allowances": lambda: len(guard.buckets),
         "feedback": lambda: len(gateway.feedback),
         "ledger": lambda: len(gateway.ledger),
-        "waiting": lambda: sum(gateway.admission.waiting.values()),
+        "waiting_interactive": lambda: gateway.admission.waiting["interactive"],
+        "waiting_batch": lambda: gateway.admission.waiting["batch"],
         "prefix_blocks": lambda: sum(served.pool.remembered for served in gateway.fleet),
         "tasks": lambda: len(asyncio.all_tasks()),
     }
@@ -78,4 +79,6 @@ def _states(fleet: Fleet) -> Iterator[BackendState]:
     for served in fleet:
         for backend in served.pool.backends:
             waiting = backend.load.waiting if backend.load.is_fresh(time.monotonic()) else None
-            yield BackendState(served.model.name, backend.name, backend.usable(), backend.inflight, backend.breaker.level, waiting)
+            limit = None if backend.limit is None else backend.limit.limit
+            up, level = backend.usable(), backend.breaker.level
+            yield BackendState(served.model.name, backend.name, up, backend.inflight, level, waiting, limit)

@@ -197,7 +197,7 @@ class Group:
             if victims is None:
                 self._unserved = True
                 return not overdue
-            due = now if overdue else self._policy.due(wanted, victims, now)
+            due = now if overdue else self._policy.due(wanted, victims, self._under_way(), now)
             if due > now + _ROUNDING:
                 self._look_again(due)
                 return True
@@ -295,9 +295,13 @@ class Group:
         victims = self._least_valuable([r for r in self.residents.values() if self._may_ever_go(r, now)], short, now)
         if not victims:
             return self.rules.max_wait
-        held_back = max(0.0, min(self._policy.due(wanted, victims, now) - now, self.rules.max_wait))
+        held_back = max(0.0, min(self._policy.due(wanted, victims, self._under_way(), now) - now, self.rules.max_wait))
         stay = max(0.0, *(r.woken_at + self.rules.min_stay - now for r in victims))
         return max(held_back, stay) + max(r.costs.down for r in victims)
+
+    def _under_way(self) -> int:
+        """Switches that are being made."""
+        return len(self._targets) + sum(r.state == "waking" for r in self.residents.values())
 
     def _free(self) -> float:
         return self.capacity - self.held

@@ -56,7 +56,7 @@ class Bookkeeper:
         record.seconds = now - visit.started
         if visit.status is not None:
             record.status, record.error = visit.status, visit.code
-            self._metrics.count(self._metrics.rejections, visit.code or "internal_error")
+            self._metrics.count(self._metrics.rejections, visit.reason or "internal_error")
         if record.usage is not None and record.model is not None:
             self._fleet.observe(record.model, record.usage, visit.prompt_size)
         elif visit.worked:

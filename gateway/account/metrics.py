@@ -35,6 +35,7 @@ class BackendState:
     inflight: int
     breaker: int
     waiting: float | None = None
+    limit: float | None = None
 
 
 class _Backends:
@@ -49,6 +50,7 @@ class _Backends:
         inflight = GaugeMetricFamily("pointsman_backend_inflight", "requests that run on the backend", labels=labels)
         waiting = GaugeMetricFamily("pointsman_backend_waiting", "requests that wait in the backend", labels=labels)
         breaker = GaugeMetricFamily("pointsman_breaker_state", "0 closed, 1 half-open, 2 open", labels=labels)
+        limit = GaugeMetricFamily("pointsman_backend_limit", "requests that it gets at a time", labels=labels)
         for state in self._states():
             names = (state.model, state.backend)
             up.add_metric(names, float(state.up))
@@ -56,7 +58,9 @@ class _Backends:
             breaker.add_metric(names, state.breaker)
             if state.waiting is not None:
                 waiting.add_metric(names, state.waiting)
-        return (up, inflight, waiting, breaker)
+            if state.limit is not None:
+                limit.add_metric(names, state.limit)
+        return (up, inflight, waiting, breaker, limit)
 
 
 class _Bound:

@@ -28,6 +28,7 @@ class Visit:
         "grant",
         "headers",
         "prompt_size",
+        "reason",
         "record",
         "request_id",
         "started",
@@ -50,6 +51,7 @@ class Visit:
         self.worked = False
         self.status: int | None = None
         self.code: str | None = None
+        self.reason: str | None = None
 
-    def fail(self, status: int, code: str) -> None:
-        self.status, self.code = status, code
+    def fail(self, status: int, code: str, reason: str | None = None) -> None:
+        self.status, self.code, self.reason = status, code, reason or code

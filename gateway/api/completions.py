@@ -91,7 +91,7 @@ class Completions:
                 await self._serve(client, visit, body)
         except GatewayError as error:
             visit.worked = False
-            visit.fail(error.status, error.code)
+            visit.fail(error.status, error.code, error.reason)
             await send_error(client, error, visit)
         except ClientGone:
             visit.fail(CLIENT_CLOSED, "client_closed")
@@ -128,11 +128,13 @@ class Completions:
         ask = self._decider.ask(record.decision, request)
         asked = self._clock()
         record.overhead_seconds = asked - visit.started
-        visit.worked = True
         work = Work(wire.prompt.head(HEAD_BYTES), request.prompt_tokens, wire.max_tokens or 0, wishes.session)
-        priority = class_of(visit.caller.priority, wire.priority, None)
+        priority = class_of(visit.caller.priority, wire.priority)
         errand = Errand(ask.models, wire, self._call_headers(visit), deadline, work, visit.caller.id, priority)
-        reply = await self._executor.open(errand, record.attempts)
+        try:
+            reply = await self._executor.open(errand, record.attempts)
+        finally:
+            visit.worked = bool(record.attempts)
         visit.worked = not reply.passed_on
         record.model = reply.served.model.name
         outcome = Outcome(status=reply.status)

@@ -172,10 +172,16 @@ class Executor:
         place = None if in_line else self._take(errand, tried)
         if place is not None:
             return place
-        if not in_line and not any(self._fleet[name].pool.may_wait(tried) for name in errand.models):
+        pools = [self._fleet[name].pool for name in errand.models]
+        if not any(pool.may_wait(tried) or (in_line and pool.usable()) for pool in pools):
             raise GatewayError("no_healthy_backend", "no backend of the models that may answer is up", retry_after=1)
-        ticket = Ticket(tuple(errand.models), errand.caller, errand.priority, errand.deadline, self._clock())
+        ticket = Ticket(tuple(errand.models), errand.caller, errand.priority, errand.deadline, self._clock(), self._needs(errand))
         return await self._admission.wait(ticket, lambda: self._take(errand, tried), lambda place: place.leave(Outcome(cancelled=True)))
+
+    def _needs(self, errand: Errand) -> float:
+        """Seconds that most answers of the quickest of its models take to begin, once they have a place; 0 while nothing is known."""
+        known = (self._fleet[name].usual_start(errand.wire.stream) for name in errand.models)
+        return min((seconds for seconds in known if seconds is not None), default=0.0)
 
     def _take(self, errand: Errand, tried: set[Backend]) -> Place | None:
         """A place at the first model that has one."""
@@ -254,8 +260,10 @@ class Executor:
             outcome = Outcome(status=found.status) if isinstance(found, Reply) else found.outcome
             return found
         except BackendError as error:
-            outcome = Outcome(kind=error.kind)
-            return Failure(outcome)
+            found, outcome = Failure(Outcome(kind=error.kind)), Outcome(kind=error.kind)
+            if error.kind in ("connect_timeout", "first_byte_timeout") and errand.deadline is not None and self._clock() >= errand.deadline:
+                outcome = Outcome(cancelled=True)  # the client's impatience is no fault of the backend
+            return found
         finally:
             place.answered(self._clock() - started, errand.wire.stream, outcome)
             if not is_open:

@@ -12,12 +12,9 @@ from gateway.guard.lines import Bounds, Lines, Rejected, Ticket, Waiter
 T = TypeVar("T")
 
 
-def class_of(key: Priority, wish: Priority | None, service_tier: str | None) -> Priority:
-    """A request's class. `key`: of its caller. `wish`: the request's own (`x-router-priority`). `service_tier`: OpenAI's field.
-
-    Whoever says `batch` is heard, and `flex` means the same; nothing lifts the requests of a batch key.
-    """
-    return "batch" if "batch" in (key, wish) or service_tier == "flex" else "interactive"
+def class_of(key: Priority, wish: Priority | None) -> Priority:
+    """A request's class. `key`: of its caller. `wish`: the request's own. Whoever says `batch` is heard; nothing lifts a batch key."""
+    return "batch" if "batch" in (key, wish) else "interactive"
 
 
 class Admission(Generic[T]):

@@ -45,7 +45,7 @@ class Rejected(GatewayError):
         late = reason == "deadline"
         retry_after = None if late else min(LONGEST_RETRY_AFTER, max(1.0, wait))
         super().__init__(code, message, param="router.max_latency_ms" if late else None, retry_after=retry_after)
-        self.reason: Reason = reason
+        self.reason = reason
         self.headers = ((b"x-router-reason", reason.encode()),)
 
 

@@ -63,5 +63,7 @@ def contradictions(section: AdmissionSection) -> list[tuple[tuple[Key, ...], str
     elif not adaptive.min <= adaptive.initial <= adaptive.max:
         found.append((("admission", "adaptive", "initial"), f"is not between `min` ({adaptive.min}) and `max` ({adaptive.max})"))
     if queue.batch.max_wait_seconds < queue.interactive.max_wait_seconds:
-        found.append((("admission", "queue", "batch", "max_wait_seconds"), "is less than that of `interactive`, though batch comes after it"))
+        found.append(
+            (("admission", "queue", "batch", "max_wait_seconds"), "is less than that of `interactive`, though batch comes after it")
+        )
     return found

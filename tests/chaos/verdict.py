@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import statistics
 import time
 from collections import Counter
@@ -21,8 +20,7 @@ from tests.chaos.world import World
 MOST_ATTEMPTS = 1.2
 MOST_GROWTH = 6.0
 """MB an hour would be too fine to see in minutes: MB between the first and the last third of a run."""
-_GAUGES = re.compile(r"^pointsman_(?:backend_inflight|backend_waiting|size)\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
-_LEFT = ("pointsman_backend_inflight", 'pointsman_size{store="waiting"')
+_LEFT = ("pointsman_backend_inflight", 'pointsman_size{store="waiting_')
 
 
 @dataclass

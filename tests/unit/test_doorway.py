@@ -22,7 +22,7 @@ Message = MutableMapping[str, Any]
 
 
 class Echo:
-    """Reads a body and says how long it was; answers `/large` with some MB."""
+    """Reads a body and says how long it was; answers `/large` with some MB, and `/full` before it has read anything."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -30,6 +30,10 @@ class Echo:
 
     async def __call__(self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
         size = 0
+        if scope["path"] == "/full":
+            await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"4")]})
+            await send({"type": "http.response.body", "body": b"full"})
+            return
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -174,6 +178,28 @@ async def test_heads_have_a_size(head: bytes, fits: bool, piece: int) -> None:
         if answer and not fits:
             assert answer.startswith(b"HTTP/1.1 400 ")
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "invalid_value"
+
+
+async def test_a_body_that_nobody_wants_is_read_for_a_moment() -> None:
+    async with door(Patience(30, 30, 30)) as (_, _, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST.replace(b" / ", b" /full ") + b"content-length: 10000000\r\n\r\n")
+        assert b" 413 " in await reader.readuntil(b"full")
+        writer.write(b"x" * 100_000)
+        assert await closed(reader) == b""
+        writer.close()
+
+
+async def test_after_a_body_that_nobody_wanted_the_connection_can_be_used_again() -> None:
+    async with door(Patience(30, 30, 30)) as (_, _, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST.replace(b" / ", b" /full ") + b"content-length: 10\r\n\r\n01234")
+        assert b" 413 " in await reader.readuntil(b"full")
+        writer.write(b"56789")
+        await asyncio.sleep(1.3)
+        writer.write(GET + b"\r\n")
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n0")
+        writer.close()
 
 
 async def test_what_is_no_request_gets_an_error_of_ours() -> None:

@@ -127,3 +127,26 @@ def test_escapes_make_a_prompt_no_longer(text: str) -> None:
     bodies = [json.dumps({"model": "m", "messages": [{"content": text}]}, ensure_ascii=flag).encode() for flag in (True, False)]
     sizes = [read("chat", {}, body).prompt.size for body in bodies]
     assert max(sizes) - min(sizes) <= len(text)
+
+
+@pytest.mark.parametrize(
+    ("tier", "header", "found"),
+    [
+        (None, None, None),
+        ("auto", None, None),
+        ("flex", None, "batch"),
+        (None, b"batch", "batch"),
+        (None, b" Interactive ", "interactive"),
+        ("flex", b"interactive", "batch"),
+    ],
+)
+def test_the_class_that_a_client_asks_for(tier: str | None, header: bytes | None, found: str | None) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **({} if tier is None else {"service_tier": tier})}
+    headers = {} if header is None else {b"x-router-priority": header}
+    assert read("chat", headers, json.dumps(body).encode()).priority == found
+
+
+def test_an_unknown_class_is_refused() -> None:
+    with pytest.raises(GatewayError) as error:
+        read("chat", {b"x-router-priority": b"urgent"}, b'{"model": "m", "messages": [{"role": "user", "content": "x"}]}')
+    assert (error.value.status, error.value.param) == (400, "x-router-priority")

@@ -21,5 +21,8 @@ class Policy(Protocol):
     def value(self, awake: Resident, now: float) -> float:
         """Of an expert that is awake; the least valuable one goes to sleep first."""
 
-    def due(self, wanted: Resident, victims: Sequence[Resident], now: float) -> float:
-        """From when on it is worth to put `victims` to sleep for `wanted`; `now` or earlier: at once. If nobody waits, as if one came."""
+    def due(self, wanted: Resident, victims: Sequence[Resident], under_way: int, now: float) -> float:
+        """From when on it is worth to put `victims` to sleep for `wanted`; `now` or earlier: at once. If nobody waits, as if one came.
+
+        `under_way`: how many switches are being made already.
+        """

@@ -12,29 +12,29 @@ class CostAware:
     """Belady's rule puts to sleep what is needed again the latest. The future being unknown, the arrival rate stands in for it.
 
     An expert is worth the waiting that its sleep would cause each second: how often it is asked for, times the seconds that a switch
-    takes, for each unit of memory that it takes. (The same shape as GreedyDual-Size: Cao and Irani, 1997.)
+    takes, for each unit of memory that it takes. (The shape of GreedyDual-Size: Cao and Irani, 1997.)
 
-    A switch is worth it when those who wait have waited as long, all together, as it will make others wait: the rule of the ski rental,
-    which never costs more than twice what knowing the future would. `thrift` scales that: 0 switches at once, more switches less.
+    A switch has a price: the seconds that it will make others wait, if they come within `horizon` seconds, times `thrift`; the more
+    switches are being made already, the dearer is one more. It is paid by waiting: it is worth it once those who wait have waited as
+    long as that, all together (the rule of the ski rental). So many who wait get their expert at once, and a single one waits a little,
+    lest popular experts make room for each rare one. A `thrift` of 0 switches at once; more of it switches less and lets a few wait longer.
     """
 
-    def __init__(self, thrift: float = 1.0, horizon: float = 30.0, memory: float = 300.0) -> None:
+    def __init__(self, thrift: float = 3.0, horizon: float = 15.0, memory: float = 300.0) -> None:
         self._thrift = thrift
         self._horizon = horizon
         self.memory = memory
 
     def urgency(self, wanted: Resident, now: float) -> float:
-        return (wanted.waited(now) + wanted.waiting) / wanted.size
+        return now - (now if wanted.since is None else wanted.since)
 
     def value(self, awake: Resident, now: float) -> float:
-        return (awake.arrivals.per_second(now) * awake.costs.switch + awake.waiting) / awake.size
+        return awake.arrivals.per_second(now) * awake.costs.switch / awake.size
 
-    def due(self, wanted: Resident, victims: Sequence[Resident], now: float) -> float:
-        price = self._thrift * sum(self._harm(victim, now) for victim in victims)
+    def due(self, wanted: Resident, victims: Sequence[Resident], under_way: int, now: float) -> float:
+        price = self._thrift * (1 + under_way) * sum(self._harm(victim, now) for victim in victims)
         return now + (price - wanted.waited(now)) / max(1, wanted.waiting)
 
     def _harm(self, victim: Resident, now: float) -> float:
-        """Seconds that requests will wait because this one was put to sleep."""
-        rate = victim.arrivals.per_second(now)
-        seconds = victim.costs.switch
-        return -math.expm1(-rate * self._horizon) * seconds * (1 + rate * seconds)
+        """Seconds that a request of its own is expected to wait because it was put to sleep."""
+        return -math.expm1(-victim.arrivals.per_second(now) * self._horizon) * victim.costs.switch

@@ -18,5 +18,5 @@ class Lru:
     def value(self, awake: Resident, now: float) -> float:
         return 0.0 if awake.busy else awake.used_at - now
 
-    def due(self, wanted: Resident, victims: Sequence[Resident], now: float) -> float:
+    def due(self, wanted: Resident, victims: Sequence[Resident], under_way: int, now: float) -> float:
         return now

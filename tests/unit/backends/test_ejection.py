@@ -41,7 +41,8 @@ class Peers:
 
     def callable(self, place: int) -> bool:
         """As the pool sees it: panic ignores ejections, and nothing else."""
-        return self.breakers[place].allows() or (self.pool.panics(self.in_service) and self.members[place].ejected)
+        in_panic = self.pool.panics(self.in_service) and self.members[place].ejected
+        return self.breakers[place].allows(in_panic)
 
 
 class Driven(RuleBasedStateMachine):
@@ -61,12 +62,11 @@ class Driven(RuleBasedStateMachine):
         breaker = self.peers.breakers[place]
         if not self.peers.callable(place):
             return
-        regular = breaker.allows()
         era = breaker.started()
-        probe = regular and breaker.state != "closed"
+        probe = breaker.state != "closed"
         if probe:
             assert breaker.state == "half_open"
-            assert not breaker.allows(), "one probe at a time"
+            assert not self.peers.callable(place), "one probe at a time"
         self.calls.append((place, era, probe))
 
     @precondition(lambda self: self.calls)
@@ -77,7 +77,9 @@ class Driven(RuleBasedStateMachine):
         before, was_out, openings = breaker.state, member.ejected, breaker.openings
         member.finished(outcome, era)
         if outcome in NEUTRAL:
-            assert (breaker.state, member.ejected, breaker.openings) == (before, was_out, openings), "no fault of the backend"
+            assert (member.ejected, breaker.openings) == (was_out, openings), "no fault of the backend"
+            assert breaker.state in (before, "open")
+            assert (breaker.state == "closed") == (before == "closed")
         if probe and before == "half_open" and outcome in GOOD and breaker.openings == openings:
             assert breaker.state == "closed"
             assert not member.ejected
@@ -109,10 +111,14 @@ class Driven(RuleBasedStateMachine):
             assert member.number <= member.total
 
     @invariant()
-    def panic_gives_the_ejected_calls_again(self) -> None:
-        if self.peers.pool.panics(self.peers.in_service):
-            assert self.peers.in_service * 2 < len(self.peers.members)
-            assert all(self.peers.callable(place) for place in self.peers.out)
+    def in_panic_an_ejection_is_no_more_than_the_breakers_own_pause(self) -> None:
+        panics = self.peers.pool.panics(self.peers.in_service)
+        assert panics == (self.peers.in_service * 2 < len(self.peers.members))
+        self.peers.now += 37
+        for place in self.peers.out:
+            breaker = self.peers.breakers[place]
+            assert breaker.probing or self.peers.callable(place) == (panics or breaker.allows())
+        self.peers.now -= 37
 
     def teardown(self) -> None:
         if hasattr(self, "peers"):
@@ -189,6 +195,23 @@ def test_a_probe_that_fails_makes_it_longer() -> None:
     assert peers.out == [1]
     assert 60 <= peers.breakers[1].retry_at - peers.now <= 66
     assert peers.members[1].total == 2
+
+
+def test_in_panic_an_outlier_is_probed_early_and_is_no_worse_for_that() -> None:
+    peers = Peers(3)
+    peers.call(0, Outcome(kind="connect"), 3)
+    breaker, until = peers.breakers[0], peers.breakers[0].retry_at
+    peers.now += 2
+    assert not breaker.allows()
+    assert breaker.allows(in_panic=True), "its own pause was a second"
+    peers.call(0, Outcome(kind="connect"))
+    assert (peers.out, peers.members[0].number, breaker.retry_at) == ([0], 1, until)
+    assert not breaker.allows(in_panic=True), "and is two now"
+    peers.now += 3
+    peers.call(0, Outcome(cancelled=True))
+    assert (breaker.state, breaker.allows(), breaker.allows(in_panic=True)) == ("open", False, True)
+    peers.call(0, Outcome(status=200))
+    assert (peers.out, breaker.state) == ([], "closed")
 
 
 def test_an_answer_that_has_begun_brings_it_back_and_its_failure_takes_it_out_again() -> None:

@@ -183,16 +183,14 @@ async def test_many_come_and_go_and_nothing_is_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "wish", "tier", "found"),
+    ("key", "wish", "found"),
     [
-        ("interactive", None, None, "interactive"),
-        ("interactive", "batch", None, "batch"),
-        ("interactive", None, "flex", "batch"),
-        ("interactive", "interactive", "flex", "batch"),
-        ("interactive", None, "priority", "interactive"),
-        ("batch", None, None, "batch"),
-        ("batch", "interactive", "priority", "batch"),
+        ("interactive", None, "interactive"),
+        ("interactive", "interactive", "interactive"),
+        ("interactive", "batch", "batch"),
+        ("batch", None, "batch"),
+        ("batch", "interactive", "batch"),
     ],
 )
-def test_the_class_of_a_request(key: Priority, wish: Priority | None, tier: str | None, found: Priority) -> None:
-    assert class_of(key, wish, tier) == found
+def test_the_class_of_a_request(key: Priority, wish: Priority | None, found: Priority) -> None:
+    assert class_of(key, wish) == found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,28 @@ def new() -> Prompts:
     return Prompts(ENCODERS["static"]().encode(texts), texts)
 
 
+class Trained(Mapping[str, Path]):
+    """An artifact of each family, which is trained when it is first asked for."""
+
+    def __init__(self, folder: Path, lessons: Lessons) -> None:
+        self._folder, self._lessons = folder, lessons
+
+    def __getitem__(self, name: str) -> Path:
+        if not (self._folder / name).exists():
+            family, making = FAMILIES[name], Making(ENCODERS["static"](), "d" * 64, WHEN, {})
+            write(self._folder / name, name, family.fit(self._lessons, family.knobs[0], 0), MODELS, Calibration.none(3), making)
+        return self._folder / name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FAMILIES)
+
+    def __len__(self) -> int:
+        return len(FAMILIES)
+
+
 @pytest.fixture(scope="module")
-def trained(lessons: Lessons, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """An artifact of each family."""
-    folder = tmp_path_factory.mktemp("families")
-    making = Making(ENCODERS["static"](), "d" * 64, WHEN, {})
-    for name, family in FAMILIES.items():
-        write(folder / name, name, family.fit(lessons, family.knobs[0], 0), MODELS, Calibration.none(3), making)
-    return {name: folder / name for name in FAMILIES}
+def trained(lessons: Lessons, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return Trained(tmp_path_factory.mktemp("families"), lessons)
 
 
 def same(one: Expected, other: Expected) -> None:
@@ -72,7 +87,7 @@ def same(one: Expected, other: Expected) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_expectations_are_chances_and_each_prompt_is_judged_by_itself(trained: dict[str, Path], name: str, new: Prompts) -> None:
+def test_expectations_are_chances_and_each_prompt_is_judged_by_itself(trained: Trained, name: str, new: Prompts) -> None:
     scorer = serve(trained[name])
     found = scorer.expect(new, MODELS)
     assert found.mean.shape == found.spread.shape == (3, 3)
@@ -85,19 +100,19 @@ def test_expectations_are_chances_and_each_prompt_is_judged_by_itself(trained: d
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "language"])
-def test_it_learns_what_is_there_to_learn(trained: dict[str, Path], name: str, new: Prompts) -> None:
+def test_it_learns_what_is_there_to_learn(trained: Trained, name: str, new: Prompts) -> None:
     small, _, large = serve(trained[name]).expect(new, MODELS).mean.T
     assert small[0] - large[0] > small[2] - large[2] + 0.05, "the small model holds its own at poems, not at sums"
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_training_is_the_same_each_time(trained: dict[str, Path], lessons: Lessons, name: str, new: Prompts) -> None:
+def test_training_is_the_same_each_time(trained: Trained, lessons: Lessons, name: str, new: Prompts) -> None:
     fit, knob = FAMILIES[name].fit, FAMILIES[name].knobs[0]
     same(serve(trained[name]).expect(new, MODELS), fit(lessons, knob, 0).expect(new))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_scorer_gives_the_same_as_opinions(trained: dict[str, Path], name: str, new: Prompts) -> None:
+def test_the_scorer_gives_the_same_as_opinions(trained: Trained, name: str, new: Prompts) -> None:
     scorer = Registry().build("scorers", name, {"artifact": str(trained[name])})
     assert isinstance(scorer, LearnedScorer)
     fleet = [candidate(MODELS[0], 0.1), candidate(MODELS[2], 1.0), candidate("stranger", 1.0)]
@@ -111,7 +126,7 @@ def test_the_scorer_gives_the_same_as_opinions(trained: dict[str, Path], name: s
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_tensor_must_be_there_fit_and_be_finite(trained: dict[str, Path], name: str, tmp_path: Path) -> None:
+def test_every_tensor_must_be_there_fit_and_be_finite(trained: Trained, name: str, tmp_path: Path) -> None:
     kept = artifacts.load(trained[name])
     unknown_allowed = {"router/scores", "router/known/scores", "router/graph/scores", "router/knn/scores"}
     for tensor, array in kept.tensors.items():
@@ -135,12 +150,12 @@ def origin_of(kept: artifacts.Artifact) -> artifacts.Origin:
     return artifacts.Origin(manifest.kind, manifest.models, manifest.data_hash, manifest.created, manifest.encoder)
 
 
-def test_an_artifact_of_another_family_is_refused(trained: dict[str, Path]) -> None:
+def test_an_artifact_of_another_family_is_refused(trained: Trained) -> None:
     with pytest.raises(BadPlugin, match="kind is 'knn', expected 'mlp'"):
         Registry().build("scorers", "mlp", {"artifact": str(trained["knn"])})
 
 
-def test_a_byte_that_was_changed_is_noticed(trained: dict[str, Path], tmp_path: Path) -> None:
+def test_a_byte_that_was_changed_is_noticed(trained: Trained, tmp_path: Path) -> None:
     for name, folder in trained.items():
         copy = tmp_path / name
         copy.mkdir()
@@ -153,7 +168,7 @@ def test_a_byte_that_was_changed_is_noticed(trained: dict[str, Path], tmp_path: 
             serve(copy)
 
 
-def test_settings_that_make_no_sense_are_refused(trained: dict[str, Path], tmp_path: Path) -> None:
+def test_settings_that_make_no_sense_are_refused(trained: Trained, tmp_path: Path) -> None:
     kept = artifacts.load(trained["blend"])
     settings = json.loads(json.dumps(kept.settings))
     settings["router"]["members"] = ["oracle"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -176,9 +177,8 @@ def test_a_newcomer_is_mended_one_by_one_as_all_at_once(tmp_path: Path, encoder:
         scorer.observe(outcome(text, "a-7b", score))  # is known: its neighbours speak for it
     assert isinstance(scorer.predictor, prior.Newcomers)
     assert isinstance(first, prior.Newcomers)
-    start = first.means[2] + [prior.CAUTION * np.sqrt(first.covariance[2, 0, 0]), 0]
-    easy = np.stack([first._ease(vector).mean(axis=0) for vector in known.prompts.vectors[-10:]]) @ first.likeness[2]
-    means, covariance = prior.posterior(start, first.covariance[2], easy, np.array(scores, dtype=np.float32))
+    rows = np.stack([first._row(first.known.near(vector)) for vector in known.prompts.vectors[-10:]])
+    means, covariance = prior.posterior(first.means[2], first.covariance[2], rows, np.array(scores, dtype=np.float32))
     np.testing.assert_allclose(scorer.predictor.means[2], means, atol=0.15)
     np.testing.assert_allclose(scorer.predictor.covariance[2], covariance, atol=0.1)
     assert np.array_equal(scorer.predictor.means[:2], first.means[:2])
@@ -193,6 +193,10 @@ def test_caution_ends_with_the_first_outcome_alone(tmp_path: Path, encoder: Enco
     two = one.learn(known.prompts.take(np.array([3])), 2, 0.5)
     assert abs(float(two.means[2, 0])) < abs(float(one.means[2, 0])) + 1e-6
     assert one.covariance[2, 0, 0] > two.covariance[2, 0, 0]
+    assert [found.heard.tolist() for found in (fitted, one, two)] == [[0, 0, 0], [0, 0, 1], [0, 0, 2]]
+    bold = replace(fitted, heard=one.heard)
+    assert (fitted.chances < bold.chances).all()
+    assert np.array_equal(replace(one, heard=two.heard).chances, one.chances)
 
 
 @pytest.mark.parametrize("kind", ["clusters", "prior"])
