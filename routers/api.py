@@ -170,17 +170,38 @@ class NoCandidate(Exception):
         self.rejected = rejected
 
 
+Message: TypeAlias = tuple[str, str]
+"""Role and text: ("user", "What is …")."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One call that a planner wants. `models`: who should answer, then who may stand in. `final`: relay it straight to the client."""
+    """One call that a planner wants. `models`: who should answer, then who may stand in.
+
+    `final`: relay it straight to the client, as it comes. The rest is for the asks in between.
+    `prompt`: these messages instead of the client's own conversation. `continues`: the last message is the beginning of the model's own
+    answer, to be gone on with. `max_tokens`, `stop`, `temperature`: None or empty: as the client asked. `logprobs`: of the tokens that
+    it writes. `purpose`: the planner's own mark, by which it knows the turn again; shown to whoever asks for an explanation.
+    """
 
     models: tuple[str, ...]
     final: bool = True
+    prompt: tuple[Message, ...] | None = None
+    continues: bool = False
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    temperature: float | None = None
+    logprobs: bool = False
+    purpose: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What came of an ask. `text` is None where it failed; `cost_usd` is None where unknown."""
+    """What came of an ask. `text` is None where it failed; `error` says why. Unknown is None.
+
+    `model`: who answered. `logprobs`: natural logarithms of the chances of the tokens that were written. `finish`: why it ended, as the
+    backend says (`stop`, `length`).
+    """
 
     ask: Ask
     model: str
@@ -188,13 +209,35 @@ class Turn:
     cost_usd: float | None
     seconds: float
     error: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    logprobs: tuple[float, ...] | None = None
+    finish: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What has happened so far. `turns`: in the order in which they ended. `running`: asks that are under way."""
+
+    turns: tuple[Turn, ...] = ()
+    running: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A planner's own last word: this text is the answer."""
+    """A planner's own last word: this text is the answer. `model`: whose words they are; None: nobody's in particular."""
 
     text: str
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a planner works on. `ranking`: the candidates in the picker's order. `models`: each of them by name, as configured."""
+
+    request: RouteRequest
+    ranking: Sequence[Scored]
+    models: Mapping[str, Model]
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,9 +351,17 @@ class Picker(Protocol):
 
 
 class Planner(Protocol):
-    """How many calls make one answer: a pure function of the transcript so far."""
+    """How many calls make one answer: a pure function of what has happened so far.
 
-    def next(self, request: RouteRequest, ranking: Sequence[Scored], turns: Sequence[Turn], left: Budget) -> Sequence[Ask] | Answer: ...
+    It is asked at the start, and again after each turn. It says whom to ask besides those who are being asked already (nobody: wait for
+    them), or ends: with an Answer, or with a single final ask, which is relayed. What still runs when it ends is cancelled. An ask that
+    fails is a turn like any other. `needs`: as a scorer's.
+    """
+
+    @property
+    def needs(self) -> frozenset[Need]: ...
+
+    def next(self, task: Task, so_far: Transcript, left: Budget) -> Sequence[Ask] | Answer: ...
 
 
 class Learner(Protocol):

@@ -22,7 +22,7 @@ from gateway.flow.wire import Wire
 from gateway.guard.callers import Caller
 from gateway.memory.cache import ChoiceKey, Choices
 from gateway.memory.sessions import SessionKey, Sessions
-from routers.api import Answer, Ask, Budget, Candidate, Choice, NoCandidate, RouteRequest, Scored
+from routers.api import Answer, Ask, Budget, Candidate, Choice, NoCandidate, RouteRequest, Scored, Task, Transcript
 from routers.expectation import possible_cost, possible_tokens
 from routers.filters import Budget as BudgetFilter
 from routers.filters import MaxCost
@@ -146,7 +146,9 @@ class Decider:
             return Ask((decision.choice.model,))
         wishes = request.preferences
         left = Budget(wishes.max_cost_usd, None if wishes.max_latency_ms is None else wishes.max_latency_ms / 1000)
-        step = route.policy.planner.next(request, decision.choice.ranking, (), left)
+        ranking = decision.choice.ranking
+        models = {scored.name: self._fleet[scored.name].model for scored in ranking}
+        step = route.policy.planner.next(Task(request, ranking, models), Transcript(), left)
         if isinstance(step, Answer) or len(step) != 1 or not step[0].final:
             raise PlannerError(f"planner of route {route.name!r}: its first step must be one final ask")
         if request.allowed is None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from routers.api import Answer, Ask, Budget, RouteRequest, Scored, Turn
+from routers.api import Answer, Ask, Budget, Need, Task, Transcript
 
 
 class Single:
     """Asks the first of the ranking; the rest may stand in for it."""
 
-    def next(self, request: RouteRequest, ranking: Sequence[Scored], turns: Sequence[Turn], left: Budget) -> Sequence[Ask] | Answer:
-        return (Ask(tuple(scored.name for scored in ranking)),)
+    needs: frozenset[Need] = frozenset()
+
+    def next(self, task: Task, so_far: Transcript, left: Budget) -> Sequence[Ask] | Answer:
+        return (Ask(tuple(scored.name for scored in task.ranking)),)
