@@ -130,7 +130,9 @@ async def test_a_prompt_cannot_steer_the_router() -> None:
 class BrokenPlanner:
     """Raises what nobody expects."""
 
-    def next(self, request: Any, ranking: Any, turns: Any, left: Any) -> Any:
+    needs: frozenset[str] = frozenset()
+
+    def next(self, task: Any, so_far: Any, left: Any) -> Any:
         raise RuntimeError("secret-canary")
 
 

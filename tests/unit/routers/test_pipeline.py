@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routers.api import Budget, Candidate, Choice, NoCandidate, Preferences, RouteRequest, Scored
+from routers.api import Budget, Candidate, Choice, Model, NoCandidate, Preferences, RouteRequest, Scored, Task, Transcript
 from routers.expectation import expected_cost
 from routers.pickers import Best, Weighted
 from routers.pipeline import Policy, decide, default_choice
@@ -315,5 +315,6 @@ def test_a_choice_cannot_be_changed() -> None:
 
 
 def test_single_asks_once_with_the_whole_ranking() -> None:
-    asks = Single().next(REQUEST, [Scored("a", 1.0), Scored("b", 0.5)], (), Budget())
+    task = Task(REQUEST, [Scored("a", 1.0), Scored("b", 0.5)], {"a": Model("a"), "b": Model("b")})
+    asks = Single().next(task, Transcript(), Budget())
     assert [(ask.models, ask.final) for ask in asks] == [(("a", "b"), True)]  # type: ignore[union-attr]
