@@ -15,6 +15,8 @@ from backends.retry import RETRY_AFTER_CAP
 
 State = Literal["closed", "half_open", "open"]
 LEVEL: dict[State, int] = {"closed": 0, "half_open": 1, "open": 2}
+EARLY_SECONDS = 0.2
+"""Between two calls to a backend that is tried before its pause is over, since nobody else is left."""
 
 
 class Breaker:
@@ -34,6 +36,7 @@ class Breaker:
         "_cap",
         "_clock",
         "_era",
+        "_failed_at",
         "_first_pause",
         "_limit",
         "_oldest_era",
@@ -70,6 +73,7 @@ class Breaker:
         self._oldest_era = 0
         self._calls = 0
         self._rests_until = 0.0
+        self._failed_at = 0.0
         self.in_a_row = 0
         self.openings = 0
         self.state: State = "closed"
@@ -102,6 +106,10 @@ class Breaker:
         if self.state == "closed":
             return True
         return self._calls == 0 and (self.state == "half_open" or self._clock() >= (self._soonest if in_panic else self.retry_at))
+
+    def may_be_tried(self) -> bool:
+        """Whether a call may start although it is not over its pause, as nobody else is left: one at a time, and not again at once."""
+        return self.state != "closed" and self._calls == 0 and self._clock() >= max(self._rests_until, self._failed_at + EARLY_SECONDS)
 
     def started(self) -> int:
         """A call starts; after the pause it is the probe. Returns its era."""
@@ -136,6 +144,7 @@ class Breaker:
         if not self._is_new(era):
             return False
         self._end_call()
+        self._failed_at = self._clock()
         self.in_a_row += 1
         if self.state == "half_open" or (self.state == "closed" and self.in_a_row >= self._limit):
             what = "the probe failed: " if self.state == "half_open" else f"{self.in_a_row} failures in a row, the last: "

@@ -12,10 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import TextIO
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.telemetry import TelemetryConfig
 from starlette.routing import Route as PathRoute
-from starlette.types import Receive, Scope, Send
 
 from backends.deadlines import Deadlines
 from backends.retry import RetryBudget
@@ -27,15 +26,17 @@ from gateway.account.ledger import Ledger
 from gateway.account.metrics import Metrics
 from gateway.account.snapshots import Snapshots
 from gateway.api import admin, errors, health, models, openapi, routing
-from gateway.api.callers import identify, identify_admin
 from gateway.api.completions import Completions, Settings
 from gateway.build_fleet import HERE, build_admission, build_fleet, connect
 from gateway.build_guard import Guard, build_guard
 from gateway.build_memory import Memory, build_feedback, build_ledger, build_memory
 from gateway.config import Config
+from gateway.errors import GatewayError
 from gateway.fleet import Fleet
 from gateway.flow.decide import Decider, Route, Stickiness
 from gateway.flow.execute import Executor, Place
+from gateway.flow.planning import Plans
+from gateway.flow.rounds import Rounds
 from gateway.gauges import show
 from gateway.guard.admission import Admission
 from gateway.guard.keys import KeysFile
@@ -45,7 +46,6 @@ from routers.api import Endpoint, Keeper
 
 PATHS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/embeddings": "embeddings"}
 THINKING_THREADS = 4
-Reload = Callable[[], Awaitable[str]]
 
 
 class Ids:
@@ -64,19 +64,6 @@ class Ids:
         return found
 
 
-class App(FastAPI):
-    """FastAPI, with the three proxy endpoints in front of its middleware.
-
-    Its own way to a handler costs a third of a cached request (telemetry, body limit, exit stacks), and none of it is for them.
-    """
-
-    proxies: Mapping[str, Completions] = {}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        proxy = self.proxies.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        await (super().__call__ if proxy is None else proxy)(scope, receive, send)
-
-
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """What was built for one configuration, much of it taken over from the one before (`parts`)."""
@@ -89,6 +76,8 @@ class Gateway:
     memory: Memory
     decider: Decider
     executor: Executor
+    plans: Plans
+    rounds: Rounds
     bookkeeper: Bookkeeper
     feedback: Feedback
     snapshots: tuple[Snapshots, ...]
@@ -137,7 +126,9 @@ def build(
         guard=guard,
         memory=memory,
         decider=_decider(config, routes, fleet, memory, threads, metrics, ids, rng),
-        executor=_executor(config, fleet, admission, rng, parts),
+        executor=(executor := _executor(config, fleet, admission, rng, parts)),
+        plans=Plans(fleet, routes, threads, metrics),
+        rounds=Rounds(executor, fleet, clock=time.perf_counter),
         bookkeeper=Bookkeeper(fleet, candidates, metrics, journal, ledger, memory.decisions, guard.limits),
         feedback=build_feedback(config, memory, ledger, metrics, learning, ids, parts),
         snapshots=_snapshots(routes, learning, parts),
@@ -227,38 +218,37 @@ def _executor(config: Config, fleet: Fleet, admission: Admission[Place], rng: Ra
     )
 
 
-def create_app(gateway: Gateway, reload: Reload | None = None) -> FastAPI:
-    """The HTTP app: control endpoints by FastAPI, the three proxy endpoints as plain ASGI handlers within it.
+def create_app(in_force: Callable[[], Gateway], reload: Callable[[], Awaitable[str]]) -> FastAPI:
+    """The control endpoints: one app for the whole process, as FastAPI remembers every handler that it has seen.
 
-    `reload`: reads the configuration anew and returns its hash; None where there is no file.
+    The gateway that serves a request stands in its scope, see `api.callers`. `in_force`: that of the newest configuration. `reload`: puts
+    the configuration as it stands now in force, and returns its hash.
     """
-    config = gateway.config
-    routes = {route.name: route.models for route in config.routes}
     # FastAPI's own telemetry would wrap every request, and it sees nothing of what matters here.
     silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-    app = App(title="Pointsman", version=__version__, docs_url=None, redoc_url=None, telemetry=silent)
+    app = FastAPI(title="Pointsman", version=__version__, docs_url=None, redoc_url=None, telemetry=silent)
     errors.install(app)
-    app.proxies = {path: _proxy(gateway, endpoint) for path, endpoint in PATHS.items()}
-    for path, proxy in app.proxies.items():
-        app.router.routes.append(PathRoute(path, proxy, methods=["POST"]))
-    caller = identify(gateway.guard.gate)
-    app.include_router(models.router(caller, gateway.fleet, routes, int(time.time())))
-    app.include_router(admin.router(identify_admin(gateway.guard.gate), config, gateway.fleet, reload))
-    app.include_router(
-        routing.router(
-            caller,
-            gateway.guard.limits,
-            gateway.decider,
-            gateway.memory.decisions,
-            gateway.feedback,
-            max_body_bytes=config.server.max_body_bytes,
-            clock=time.perf_counter,
-            new_id=gateway.ids,
-        )
-    )
-    app.include_router(health.router(gateway.fleet, routes, gateway.metrics, gateway.life))
-    openapi.install(app, [*routes, *(model.name for model in config.models)])
+    for path in PATHS:
+        app.router.routes.append(PathRoute(path, _passed_on, methods=["POST"]))
+    app.include_router(models.router(int(time.time())))
+    app.include_router(admin.router(reload))
+    app.include_router(routing.router(time.perf_counter))
+    app.include_router(health.router())
+    openapi.install(app, lambda: [*in_force().routes, *(served.model.name for served in in_force().fleet)])
     return app
+
+
+async def _passed_on(request: Request) -> Response:
+    """Stands for the proxy endpoints, which the switch serves before FastAPI sees them; other methods are refused here."""
+    raise GatewayError("not_found", "there is nothing at this path")
+
+
+def build_proxies(gateway: Gateway) -> Mapping[str, Completions]:
+    """The proxy endpoints by path: plain ASGI handlers.
+
+    FastAPI's own way to a handler costs a third of a cached request (telemetry, body limit, exit stacks), and none of it is for them.
+    """
+    return {path: _proxy(gateway, endpoint) for path, endpoint in PATHS.items()}
 
 
 def _proxy(gateway: Gateway, endpoint: Endpoint) -> Completions:
@@ -270,6 +260,8 @@ def _proxy(gateway: Gateway, endpoint: Endpoint) -> Completions:
         gateway.memory.repeats,
         gateway.decider,
         gateway.executor,
+        gateway.plans,
+        gateway.rounds,
         gateway.bookkeeper,
         gateway.deadlines,
         Settings(config.server.max_body_bytes, config.server.write_seconds, config.ledger.prompts),

@@ -87,8 +87,6 @@ def build_feedback(
     ttl = config.decisions.ttl_seconds
 
     def feedback() -> Feedback:
-        return Feedback(
-            memory.decisions, ledger, metrics, learning, memory.store, ttl_seconds=ttl, origin=ids(), wall_clock=time.time
-        )
+        return Feedback(memory.decisions, ledger, metrics, learning, memory.store, ttl_seconds=ttl, origin=ids(), wall_clock=time.time)
 
     return parts.get("feedback", (memory.decisions, ledger, memory.store, ttl), feedback)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gateway.errors import GatewayError
@@ -17,6 +18,10 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
 LEAST_RATE = 1024
 """Bytes of a body that a client must send in a second, in the long run."""
+
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 16 * 1024 * 1024
+"""So long, and so much, is read what nobody wants, that the client may get to the answer (413) before the connection breaks off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Doorway(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._patience = patience
         self._head_bytes = 0
-        self._body_bytes = 0
+        self._body_bytes = self._unwanted = 0
         self._awaited: str | None = None
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -67,10 +72,14 @@ class Doorway(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._awaited == "body":
             self._body_bytes += len(data)
+            if self.cycle.response_complete:
+                self._unwanted += len(data)
         else:
             self._head_bytes += len(data)
         before = self.cycle
         super().data_received(data)
+        if self._unwanted > LINGER_BYTES:
+            self._break_off(self.cycle)
         if not self.transport.is_closing() and (self._head_bytes > MAX_HEAD_BYTES or len(self.headers or ()) > MAX_HEADERS):
             self._weigh()
         if self.cycle is not before:
@@ -83,10 +92,23 @@ class Doorway(HttpToolsProtocol):
         self.transport.write(b"".join([STATUS_LINE[400], *head, body]))
         self.transport.close()
 
+    def on_message_complete(self) -> None:
+        if self.cycle.response_complete:
+            self.cycle.more_body = False
+        super().on_message_complete()
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._watch_flush()
+        if self.cycle.response_complete and self.cycle.more_body:
+            self._unwanted = 0
+            self.loop.call_later(LINGER_SECONDS, self._break_off, self.cycle)
         self._look()
+
+    def _break_off(self, cycle: RequestResponseCycle) -> None:
+        """A client that goes on with a body whose request was answered long ago has had the time to read that answer."""
+        if self.cycle is cycle and cycle.more_body:
+            self.transport.abort()
 
     def _missing(self) -> str | None:
         """What of a request is missing, if anything: its head or its body."""
@@ -144,16 +166,30 @@ class Doorway(HttpToolsProtocol):
         """Whether an earlier request of this connection still gets its answer."""
         return bool(self.pipeline) or (self.cycle is not None and self.cycle.scope is not self.scope and not self.cycle.response_complete)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_flush()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        async def watched(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            finally:
+                if not cycle.response_complete:  # the connection is closed once what was written is out
+                    self.loop.call_soon(self._watch_flush)
+
+        super()._start_asgi_task(cycle, watched)
+
     def _watch_flush(self) -> None:
-        """What has been answered may still wait for the client to take it."""
-        left = self.transport.get_write_buffer_size()
-        if left and self._flushing is None:
+        """What was written may wait for the client to take it. While more is written `Client` looks after that; from then on this does."""
+        if self._flushing is None and self.transport.get_write_buffer_size():
+            written = self.transport.is_closing() or self.cycle.response_complete
+            left = self.transport.get_write_buffer_size() if written else None
             self._flushing = self.loop.call_later(self._patience().write, self._check_flush, left)
 
-    def _check_flush(self, before: int) -> None:
+    def _check_flush(self, before: int | None) -> None:
         self._flushing = None
-        left = self.transport.get_write_buffer_size()
-        if left and left >= before:
+        if before is not None and self.transport.get_write_buffer_size() >= before:
             self.transport.abort()
         else:
             self._watch_flush()

@@ -7,11 +7,12 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from gateway.api.callers import GATEWAY
 from gateway.api.completions import place_of
 from gateway.api.errors import answer
-from gateway.app import Gateway, build, create_app, take_over
+from gateway.app import Gateway, build, build_proxies, create_app, take_over
 from gateway.blueprint import Blueprint
 from gateway.errors import GatewayError
 from gateway.lifecycle import Services
@@ -26,13 +27,13 @@ _log = logging.getLogger("pointsman")
 
 
 class Snapshot:
-    """A gateway, its HTTP app, and how many requests run in it. `idle` is set once it is out of force and has none."""
+    """A gateway, and how many requests run in it. `idle` is set once it is out of force and has none."""
 
-    __slots__ = ("app", "gateway", "idle", "requests")
+    __slots__ = ("gateway", "idle", "proxies", "requests")
 
-    def __init__(self, gateway: Gateway, app: ASGIApp) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.app = app
+        self.proxies = build_proxies(gateway)
         self.requests = 0
         self.idle = asyncio.Event()
 
@@ -52,7 +53,7 @@ class Switch:
         read: Read | None = None,
         watch: Watch | None = None,
         tell: Callable[[], None] = lambda: None,
-        tidy: Callable[[], None] = lambda: None,
+        tidy: Callable[[], object] = lambda: None,
         beside: Sequence[Service] = (),
     ) -> None:
         self._read = read
@@ -65,7 +66,8 @@ class Switch:
         self._turn = asyncio.Lock()
         self._wanted = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
-        self._current = Snapshot(gateway, create_app(gateway, self._reload_all))
+        self._app = create_app(lambda: self.gateway, self._reload_all)
+        self._current = Snapshot(gateway)
         self._living = [self._current]
         take_over(gateway, (gateway,))
 
@@ -89,7 +91,12 @@ class Switch:
         snapshot = self._current
         snapshot.requests += 1
         try:
-            await snapshot.app(scope, receive, send)
+            proxy = snapshot.proxies.get(scope["path"]) if scope["method"] == "POST" else None
+            if proxy is not None:
+                await proxy(scope, receive, send)
+            else:
+                scope[GATEWAY] = snapshot.gateway
+                await self._app(scope, receive, send)
         except asyncio.CancelledError:
             if not self._life.refusing:
                 raise
@@ -155,7 +162,7 @@ class Switch:
             self._watch.look()
         drawn = read(self.gateway.parts)
         gateway = build(drawn.config, drawn.routes, keys=drawn.keys, parts=drawn.parts, folder=drawn.folder)
-        return Snapshot(gateway, create_app(gateway, self._reload_all))
+        return Snapshot(gateway)
 
     def _failure(self, error: BaseException) -> Exception:
         self._count("failed")

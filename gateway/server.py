@@ -28,7 +28,7 @@ from gateway.workers import Leash
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-CUT_SECONDS = 2.0
+CUT_SECONDS = 1.0
 """So long may it take to tell clients that their answers end here."""
 LOOK_SECONDS = 0.05
 ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
         self._section = section
         self._reload = reload
         self._asked = asyncio.Event()
-        self._listeners: list[socket.socket] = []
+        self._doors: list[socket.socket] = []
 
     @property
     def port(self) -> int:
@@ -83,8 +83,10 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._listeners = sockets or []
         await super().startup(sockets)
+        self._doors = [socket.socket(fileno=os.dup(found.fileno())) for server in self.servers for found in server.sockets]
+        for listener in sockets or ():
+            listener.close()
 
     async def main_loop(self) -> None:
         """Serves until it is asked to end. The clock behind the `date` header goes on until nobody is left."""
@@ -92,7 +94,7 @@ class Server(uvicorn.Server):
         await self._asked.wait()
         section = self._section()
         await self._leave(section.pre_stop_seconds)
-        self._refuse()
+        await self._refuse()
         await self._drain(section.drain_seconds)
         await self._cut_off()
         await self._hang_up()
@@ -111,16 +113,32 @@ class Server(uvicorn.Server):
         self.server_state.default_headers = [*self.server_state.default_headers, header]
         await asyncio.sleep(seconds)
 
-    def _refuse(self) -> None:
+    async def _refuse(self) -> None:
         """No new connections; on old ones nothing but an error. Connections close as soon as their answer is out."""
         self._life.refusing = True
         for server in self.servers:
             server.close()
-        for listener in self._listeners:
-            listener.close()
+        await asyncio.sleep(LOOK_SECONDS)  # the loop lets go of its sockets; through ours the doors are still open
+        for door in self._doors:
+            await self._let_in_the_last(door)
         for connection in self._connections():
             if connection.cycle is not None and not connection.cycle.response_complete:
                 connection.shutdown()
+
+    async def _let_in_the_last(self, door: socket.socket) -> None:
+        """Closes a door. Whoever had knocked by then is told why, where the system would only hang up."""
+        loop = asyncio.get_running_loop()
+        door.setblocking(False)
+        with door, contextlib.suppress(BlockingIOError):
+            while True:
+                accepted, _ = door.accept()
+                accepted.setblocking(False)
+                await loop.connect_accepted_socket(self._protocol, accepted)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def _drain(self, seconds: float) -> None:
         """Running requests go on to their end, and what slow clients have not read yet goes out."""
@@ -167,6 +185,9 @@ def run(path: Path, blueprint: Blueprint, watch: Watch, host: str, port: int, le
     `blueprint`: read from `path`; `watch`: begun before that. `leash`: of the supervisor, whose other workers listen on the same port.
     """
     log_to_stderr()
+    # All modules are here now and stay for good: the collector need not look at them again and again. Gateways come and go.
+    gc.collect()
+    gc.freeze()
     try:
         listener = listen(host, port, share_port=leash is not None)
     except OSError as error:
@@ -178,7 +199,7 @@ def run(path: Path, blueprint: Blueprint, watch: Watch, host: str, port: int, le
         lambda parts: read(path, os.environ, parts),
         watch,
         tell=leash.tell if leash is not None else lambda: None,
-        tidy=tidy_memory,
+        tidy=gc.collect,
         beside=(leash,) if leash is not None else (),
     )
     server = Server(settings(switch, host, port), gateway.life, lambda: switch.gateway.config.server, switch.want)
@@ -186,7 +207,6 @@ def run(path: Path, blueprint: Blueprint, watch: Watch, host: str, port: int, le
         leash.lost = server.stop
     else:
         print(f"pointsman listens on http://{host}:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
-    tidy_memory()
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
@@ -198,13 +218,6 @@ def log_to_stderr() -> None:
     _log.addHandler(handler)
     _log.setLevel(logging.INFO)
     _log.propagate = False
-
-
-def tidy_memory() -> None:
-    """Most of what is there now stays for good: the collector need not look at it again and again."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 def settings(app: object, host: str, port: int) -> uvicorn.Config:

@@ -35,17 +35,17 @@ class Deaths:
     """
 
     def __init__(self, most: int = MOST_DEATHS, within: float = WITHIN_SECONDS) -> None:
-        self._most = most
-        self._within = within
+        self.most = most
+        self.within = within
         self._times: deque[float] = deque()
 
     def add(self, now: float) -> float | None:
         """A worker died. Returns the pause before the next start, in seconds; None if this is a loop."""
-        while self._times and now - self._times[0] >= self._within:
+        while self._times and now - self._times[0] >= self.within:
             self._times.popleft()
         self._times.append(now)
         earlier = len(self._times) - 1
-        if earlier + 1 >= self._most:
+        if earlier + 1 >= self.most:
             return None
         return min(LONGEST_PAUSE, 0.5 * 2 ** (earlier - 1)) if earlier else 0.0
 
@@ -78,16 +78,22 @@ class Worker:
 
 
 class Supervisor:
-    """Keeps `count` workers going. `start`: starts one. `bury`: told the process id of one that is dead."""
+    """Keeps `count` workers going. `start`: starts one. `bury`: told the process id of one that is dead. `clock`: monotonic seconds."""
 
     def __init__(
-        self, start: Callable[[], Worker], count: int, bury: Callable[[int], None], clock: Callable[[], float] = time.monotonic
+        self,
+        start: Callable[[], Worker],
+        count: int,
+        bury: Callable[[int], None],
+        *,
+        deaths: Deaths | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._start = start
         self._count = count
         self._bury = bury
         self._clock = clock
-        self._deaths = Deaths()
+        self._deaths = deaths or Deaths()
         self._workers: list[Worker] = []
         self._due: list[float] = []
         self._ending = False
@@ -105,7 +111,7 @@ class Supervisor:
                         for number in heard.recv(64):
                             self._hear(signal.Signals(number))
                     else:
-                        self._listen(key.data)
+                        self._listen(key.data, selector)
                 self._count_the_dead(selector)
         return self._code
 
@@ -136,8 +142,10 @@ class Supervisor:
         for worker in self._workers:
             worker.signal(number)
 
-    def _listen(self, worker: Worker) -> None:
+    def _listen(self, worker: Worker, selector: selectors.BaseSelector) -> None:
         words = worker.words()
+        if not words:  # it is about to end
+            selector.unregister(worker.channel)
         if READY in words:
             worker.ready = True
             if worker.reload:
@@ -150,7 +158,8 @@ class Supervisor:
     def _count_the_dead(self, selector: selectors.BaseSelector) -> None:
         for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
             self._workers.remove(worker)
-            selector.unregister(worker.channel)
+            if worker.channel in selector.get_map():
+                selector.unregister(worker.channel)
             worker.channel.close()
             self._bury(worker.process.pid)
             self._judge(worker)
@@ -168,7 +177,7 @@ class Supervisor:
         else:
             pause = self._deaths.add(self._clock())
         if pause is None:
-            _say(f"{MOST_DEATHS} workers died within {WITHIN_SECONDS:g} s, the last one with {_how(code)}: giving up")
+            _say(f"{self._deaths.most} workers died within {self._deaths.within:g} s, the last one with {_how(code)}: giving up")
             self._end(signal.SIGTERM)
             self._code = 1
             return

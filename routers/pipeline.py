@@ -10,6 +10,9 @@ from random import Random
 from typing import TypeVar, cast
 
 from routers.api import (
+    Answer,
+    Ask,
+    Budget,
     Candidate,
     Choice,
     Encoder,
@@ -27,6 +30,8 @@ from routers.api import (
     RouteRequest,
     Scored,
     Scorer,
+    Task,
+    Transcript,
 )
 from routers.expectation import expected_cost
 from routers.scorers.cost import Cost
@@ -132,6 +137,16 @@ class _Notes:
             return None
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + self.clock() - started
+
+
+def step(planner: Planner, task: Task, so_far: Transcript, left: Budget) -> Sequence[Ask] | Answer | None:
+    """What a planner wants now; None if it broke, or wants what cannot be carried out."""
+    wanted = _Notes(time.monotonic).call("planner", lambda: planner.next(task, so_far, left))
+    if isinstance(wanted, Answer):
+        return wanted if isinstance(wanted.text, str) else None
+    if not isinstance(wanted, Sequence) or not all(isinstance(ask, Ask) and ask.models for ask in wanted):
+        return None
+    return None if len(wanted) > 1 and any(ask.final for ask in wanted) else wanted
 
 
 def decide(

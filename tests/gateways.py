@@ -106,10 +106,11 @@ def _complete(answer: bytes) -> bool:
 
 
 class Stage:
-    """What a gateway of a test runs on. `written`: the configuration that it reads next."""
+    """What a gateway of a test runs on. `written`: the configuration that it reads next. `breaks`: what happens instead, if not None."""
 
     def __init__(self, config: Mapping[str, Any], registry: Registry | None, log: io.StringIO) -> None:
         self.written = dict(config)
+        self.breaks: Exception | None = None
         self._registry = registry or Registry()
         drawn = self.read(Parts())
         gateway = build(drawn.config, drawn.routes, log, keys=drawn.keys, parts=drawn.parts, folder=drawn.folder)
@@ -118,6 +119,8 @@ class Stage:
 
     def read(self, before: Parts) -> Blueprint:
         """A keys file, if one is named, is found by its full path."""
+        if self.breaks is not None:
+            raise self.breaks
         return draw(Source("test.yaml", self.written), Path(), os.environ, self._registry, before)
 
     def _section(self) -> ServerSection:

@@ -8,17 +8,17 @@ import json
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from backends.fake import exposition, misbehave, shapes
+from backends.fake import exposition, misbehave, shapes, switching
 from backends.fake.engine import Latency
 from backends.fake.faults import Fault, Scheduled, parse
+from backends.fake.residency import Residency
 from backends.fake.server import SERVER, Connection, FakeServer, Record, Request
 from backends.fake.shapes import Character, Refused
 from backends.fake.skills import pieces
 
-SLEEP_SECONDS = {1: 0.3, 2: 0.1}
-WAKE_SECONDS = {1: 0.5, 2: 2.0}
 GENERATING = {"/v1/chat/completions": True, "/v1/completions": False}
 Handler = Callable[[FakeServer, Connection, Request], Awaitable[None]]
 
@@ -30,9 +30,11 @@ def create(
     faults: Sequence[Scheduled] = (),
     seed: int = 0,
     api_key: str | None = None,
+    residency: Residency | None = None,
 ) -> FakeServer:
     """A fake server that is ready to start."""
-    return FakeServer(characters, answer, latency=latency, faults=faults, seed=seed, api_key=api_key)
+    residency = residency or Residency(while_asleep="refuse")
+    return FakeServer(characters, answer, latency=latency, faults=faults, seed=seed, api_key=api_key, residency=residency)
 
 
 async def answer(server: FakeServer, connection: Connection, request: Request) -> None:
@@ -89,7 +91,6 @@ async def _generate(server: FakeServer, connection: Connection, request: Request
     chat = GENERATING[request.path]
     fields = _fields(request)
     character = _character(server, fields)
-    _check_awake(server)
     identity = f"{'chatcmpl' if chat else 'cmpl'}-{hashlib.sha256(request.body).hexdigest()[:32]}"
     made = shapes.generation(fields, character, chat, identity, int(time.time()))
     record = connection.record
@@ -97,28 +98,36 @@ async def _generate(server: FakeServer, connection: Connection, request: Request
     record.stream = made.stream
     fault = parse(record.fault).fault if record.fault else None
     started = server.clock()
-    async with server.engine.place():
+    async with switching.generating(server, made.model if made.model in server.adapters else None):
+        naps = server.sleeper.naps
+        if server.sleeper.lost_weights:
+            made = replace(made, texts=(switching.LOST_WEIGHTS,) * len(made.texts), tool_call=None)
         await server.engine.prefill(made.prompt)
         server.engine.first_token_seconds.append(server.clock() - started)
         server.counters.prompt_tokens += made.prompt_tokens
         if made.stream:
-            await _stream(server, connection, made, fault)
+            await _stream(server, connection, made, fault, naps)
         else:
             for _ in range(shapes.usage(made)["completion_tokens"] if server.engine.latency.tpot else 0):
                 await server.engine.token()
-            await misbehave.respond_whole(connection, json.dumps(shapes.whole(made), ensure_ascii=False).encode(), fault)
+            answer = shapes.whole(made, aborted=server.sleeper.naps != naps)
+            await misbehave.respond_whole(connection, json.dumps(answer, ensure_ascii=False).encode(), fault)
     server.counters.generation_tokens += shapes.usage(made)["completion_tokens"]
     reason = made.pieces(0)[1]
     server.counters.requests[reason] = server.counters.requests.get(reason, 0) + 1
 
 
-async def _stream(server: FakeServer, connection: Connection, made: shapes.Generation, fault: Fault | None) -> None:
+async def _stream(server: FakeServer, connection: Connection, made: shapes.Generation, fault: Fault | None, naps: int) -> None:
     connection.begin_stream()
     if await misbehave.instead_of_stream(connection, fault):
         return
     for place, data in enumerate(shapes.chunks(made)):
         if place:
             await server.engine.token()
+        if server.sleeper.naps != naps:
+            connection.chunk(b"data: " + shapes.abort_chunk(made) + b"\n\n")
+            connection.chunk(b"data: [DONE]\n\n")
+            break
         if await misbehave.amid_stream(connection, place, fault):
             return
         block = misbehave.event_bytes(data, place, fault)
@@ -142,7 +151,7 @@ async def _embed(server: FakeServer, connection: Connection, request: Request) -
         raise Refused("input: a string or a non-empty list is required", param="input")
     dimensions = fields.get("dimensions") or 32
     data = [{"index": index, "object": "embedding", "embedding": _vector(one, dimensions)} for index, one in enumerate(inputs)]
-    async with server.engine.place():
+    async with switching.generating(server, None):
         await server.engine.prefill(str(inputs))
     tokens = max(1, len(str(inputs)) // 4)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": None}
@@ -181,17 +190,12 @@ def _character(server: FakeServer, fields: Mapping[str, Any]) -> Character:
     return found if base is None else Character(name, found.skill, found.words, found.max_model_len)
 
 
-def _check_awake(server: FakeServer) -> None:
-    if server.asleep:
-        raise Refused("the engine is asleep", status=503, kind="ServiceUnavailableError")
-
-
 async def _models(server: FakeServer, connection: Connection, request: Request) -> None:
     data: list[dict[str, Any]] = []
     if not _still_loading(server) and server.schedule.for_state("model_absent") is None:
         for character in server.characters.values():
             data.append(_model(character.name, None, character.max_model_len))
-        data += [_model(name, base, None) for name, base in server.adapters.items()]
+        data += [{**_model(name, base, None), "root": server.adapter_paths.get(name, name)} for name, base in server.adapters.items()]
     connection.respond_json({"object": "list", "data": data})
 
 
@@ -210,7 +214,8 @@ def _model(name: str, parent: str | None, max_model_len: int | None) -> dict[str
 
 def _still_loading(server: FakeServer) -> bool:
     loading = server.schedule.for_state("loading")
-    return loading is not None and server.clock() - server.booted < loading.number
+    seconds = server.residency.loading if loading is None else loading.number
+    return server.clock() - server.booted < seconds
 
 
 async def _health(server: FakeServer, connection: Connection, request: Request) -> None:
@@ -234,41 +239,6 @@ async def _tokenize(server: FakeServer, connection: Connection, request: Request
     text = fields.get("prompt") if isinstance(fields.get("prompt"), str) else json.dumps(fields.get("messages"))
     tokens = [int.from_bytes(hashlib.sha256(piece.encode()).digest()[:2], "big") for piece in pieces(str(text))]
     connection.respond_json({"count": len(tokens), "max_model_len": character.max_model_len, "tokens": tokens, "token_strs": None})
-
-
-async def _sleep(server: FakeServer, connection: Connection, request: Request) -> None:
-    level = int(request.query.get("level", ["1"])[0])
-    await asyncio.sleep(SLEEP_SECONDS.get(level, 0.3))
-    server.asleep = level
-    connection.respond(200, b"")
-
-
-async def _wake(server: FakeServer, connection: Connection, request: Request) -> None:
-    await asyncio.sleep(WAKE_SECONDS.get(server.asleep, 0.0))
-    server.asleep = 0
-    connection.respond(200, b"")
-
-
-async def _is_sleeping(server: FakeServer, connection: Connection, request: Request) -> None:
-    connection.respond_json({"is_sleeping": bool(server.asleep)})
-
-
-async def _load_adapter(server: FakeServer, connection: Connection, request: Request) -> None:
-    fields = _fields(request)
-    name = fields.get("lora_name")
-    if not name or not fields.get("lora_path"):
-        raise Refused("Both 'lora_name' and 'lora_path' must be provided.")
-    if name in server.adapters:
-        raise Refused(f"The lora adapter '{name}' has already been loaded.")
-    server.adapters[str(name)] = server.name
-    connection.respond(200, f"Success: LoRA adapter '{name}' added successfully.".encode(), "text/plain")
-
-
-async def _unload_adapter(server: FakeServer, connection: Connection, request: Request) -> None:
-    name = str(_fields(request).get("lora_name"))
-    if server.adapters.pop(name, None) is None:
-        raise Refused(f"The lora adapter '{name}' cannot be found.", status=404, kind="NotFoundError")
-    connection.respond(200, f"Success: LoRA adapter '{name}' removed successfully.".encode(), "text/plain")
 
 
 async def _control(server: FakeServer, connection: Connection, request: Request) -> None:
@@ -300,9 +270,11 @@ _HANDLERS: Mapping[str, Mapping[str, Handler]] = {
     "/metrics": {"GET": _metrics},
     "/version": {"GET": _version},
     "/tokenize": {"POST": _tokenize},
-    "/sleep": {"POST": _sleep},
-    "/wake_up": {"POST": _wake},
-    "/is_sleeping": {"GET": _is_sleeping},
-    "/v1/load_lora_adapter": {"POST": _load_adapter},
-    "/v1/unload_lora_adapter": {"POST": _unload_adapter},
+    "/sleep": {"POST": switching.sleep},
+    "/wake_up": {"POST": switching.wake},
+    "/is_sleeping": {"GET": switching.is_sleeping},
+    "/collective_rpc": {"POST": switching.collective_rpc},
+    "/reset_prefix_cache": {"POST": switching.reset_prefix_cache},
+    "/v1/load_lora_adapter": {"POST": switching.load_adapter},
+    "/v1/unload_lora_adapter": {"POST": switching.unload_adapter},
 }

@@ -84,6 +84,10 @@ class Engine:
             await asyncio.sleep(seconds)
         return cached
 
+    def forget(self) -> None:
+        """Empties the prefix cache."""
+        self._blocks.clear()
+
     async def token(self) -> None:
         """Waits for one answer token."""
         if self.latency.tpot > 0:

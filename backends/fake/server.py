@@ -7,8 +7,9 @@ import json
 import socket
 import struct
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from random import Random
 from typing import Any, cast
@@ -18,6 +19,7 @@ import httptools
 
 from backends.fake.engine import Engine, Latency
 from backends.fake.faults import Schedule, Scheduled
+from backends.fake.residency import Residency
 from backends.fake.shapes import Character
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -54,6 +56,37 @@ class Counters:
     requests: dict[str, int] = field(default_factory=dict)
 
 
+class Sleeper:
+    """Sleep mode. `sleeping`: parts that are not in GPU memory. `naps`: how often running requests were aborted for it.
+
+    `lost_weights`: level 2 threw them away, and they were not read again. `quiet`: set while the engine works on nothing.
+    """
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self.sleeping = {"weights", "kv_cache"} if level else set()
+        self.lost_weights = level == 2
+        self.naps = 0
+        self.awake = asyncio.Event()
+        if not level:
+            self.awake.set()
+        self.quiet = asyncio.Event()
+        self.quiet.set()
+        self._working = 0
+
+    @contextmanager
+    def works(self) -> Iterator[None]:
+        """The engine works on a request."""
+        self._working += 1
+        self.quiet.clear()
+        try:
+            yield
+        finally:
+            self._working -= 1
+            if not self._working:
+                self.quiet.set()
+
+
 class Request:
     """One request as parsed."""
 
@@ -77,7 +110,7 @@ Answerer = Callable[["FakeServer", "Connection", Request], Awaitable[None]]
 class FakeServer:
     """A fake vLLM server for one or several model names. Used in a test's own loop, or by `pointsman fake-vllm`.
 
-    `free`: while it is cleared, nothing is answered, not even a health check.
+    `free`: while it is cleared, nothing is answered, not even a health check. `adapter_calls`: that wait, and that run, by adapter.
     """
 
     def __init__(
@@ -90,9 +123,12 @@ class FakeServer:
         seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
         api_key: str | None = None,
+        residency: Residency | None = None,
     ) -> None:
         self.characters = {character.name: character for character in characters}
         self.adapters: dict[str, str] = {}
+        self.adapter_paths: dict[str, str] = {}
+        self.adapter_calls: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         self._answer = answer
         self.clock = clock
         self.api_key = api_key
@@ -100,7 +136,8 @@ class FakeServer:
         self.schedule = Schedule(faults, Random(seed))
         self.records: deque[Record] = deque(maxlen=MAX_RECORDS)
         self.counters = Counters()
-        self.asleep = 0
+        self.residency = residency or Residency()
+        self.sleeper = Sleeper(self.residency.level)
         self.free = asyncio.Event()
         self.free.set()
         self.booted = clock()

@@ -191,11 +191,11 @@ def usage(made: Generation) -> dict[str, Any]:
     }
 
 
-def whole(made: Generation) -> dict[str, Any]:
-    """The answer to a request that is not streamed."""
+def whole(made: Generation, aborted: bool = False) -> dict[str, Any]:
+    """The answer to a request that is not streamed. `aborted`: the engine fell asleep before a token was there."""
     choices = []
     for index in range(len(made.texts)):
-        tokens, reason = made.pieces(index)
+        tokens, reason = ([], "abort") if aborted else made.pieces(index)
         text = "".join(tokens)
         if made.chat:
             content = None if made.tool_call else text
@@ -242,6 +242,14 @@ def chunks(made: Generation) -> Iterator[bytes]:
     if made.include_usage:
         yield data([], {"usage": usage(made), **SIGNATURE})
     yield b"[DONE]"
+
+
+def abort_chunk(made: Generation) -> bytes:
+    """The data of the last event but `[DONE]` of a stream whose engine falls asleep."""
+    kind = "chat.completion.chunk" if made.chat else "text_completion"
+    said: dict[str, Any] = {"delta": {}} if made.chat else {"text": ""}
+    choice = {"index": 0, **said, "logprobs": None, "finish_reason": "abort", "stop_reason": None}
+    return json.dumps({"id": made.id, "object": kind, "created": made.created, "model": made.model, "choices": [choice]}).encode()
 
 
 def _tool_deltas(call: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ seconds, and the policy says from when on a switch is worth it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -121,13 +122,13 @@ class Group:
         """Whether a request may start on it now."""
         return self.residents[name].serves
 
-    def wake_seconds(self, name: str) -> float | None:
-        """Seconds until it can serve a request that comes now: 0 if it does, None if nobody knows."""
+    def wake_seconds(self, name: str) -> float:
+        """Seconds until it can serve a request that comes now: 0 if it does, infinity if nobody knows."""
         now, resident = self._clock(), self.residents[name]
         if resident.serves:
             return 0.0
         if resident.state in ("unknown", "gone"):
-            return None
+            return math.inf
         gone_by = now - resident.changed_at
         wake = resident.costs.of(self._wake(resident))
         if resident.state == "waking":
@@ -185,7 +186,7 @@ class Group:
 
     def _aim_at(self, wanted: Resident, now: float) -> bool:
         """Makes an expert a target, if there is room for it or room can be made. False: nobody after it may take the room that it needs."""
-        short = self._claimed() + wanted.size - self._coming() - self._free()
+        short = self._short() + wanted.size
         overdue = self._is_overdue(wanted, now)
         if short > _ROUNDING:
             if short > sum(r.size for r in self.residents.values() if self._may_ever_go(r, now)) + _ROUNDING:
@@ -207,10 +208,13 @@ class Group:
         return True
 
     def _make_room_for_all(self, now: float) -> None:
-        """Somebody else woke more than there is room for."""
-        over = -self._free() - self._coming()
-        if over > _ROUNDING:
-            for victim in self._least_valuable([r for r in self.residents.values() if self._may_ever_go(r, now)], over, now):
+        """Somebody else woke more than there is room for, beside what was promised."""
+        may_go = [r for r in self.residents.values() if self._may_ever_go(r, now)]
+        most = sum(r.size for r in may_go)
+        while self._targets and self._short() > most + _ROUNDING:
+            self._targets.pop()
+        if self._short() > _ROUNDING:
+            for victim in self._least_valuable(may_go, self._short(), now):
                 victim.draining = True
 
     def _may_ever_go(self, resident: Resident, now: float) -> bool:
@@ -252,7 +256,7 @@ class Group:
 
     def _reopen(self, now: float) -> None:
         """Those that need not make room any more take requests again."""
-        spare = self._free() + self._coming() - self._claimed()
+        spare = -self._short()
         draining = [r for r in self.residents.values() if r.draining]
         for resident in sorted(draining, key=lambda r: self._policy.value(r, now), reverse=True):
             if resident.size <= spare + _ROUNDING:
@@ -289,7 +293,7 @@ class Group:
 
     def _room_seconds(self, wanted: Resident, now: float) -> float:
         """Seconds until there would be room for it."""
-        short = self._claimed() + wanted.size - self._coming() - self._free()
+        short = self._short() + wanted.size
         if short <= _ROUNDING:
             return 0.0
         victims = self._least_valuable([r for r in self.residents.values() if self._may_ever_go(r, now)], short, now)
@@ -306,11 +310,10 @@ class Group:
     def _free(self) -> float:
         return self.capacity - self.held
 
-    def _coming(self) -> float:
-        return sum(r.size for r in self.residents.values() if r.draining or r.state == "falling_asleep")
-
-    def _claimed(self) -> float:
-        return sum(r.size for r in self._targets)
+    def _short(self) -> float:
+        """Memory that is promised, less what is free or soon will be."""
+        coming = sum(r.size for r in self.residents.values() if r.draining or r.state == "falling_asleep")
+        return sum(r.size for r in self._targets) - coming - self._free()
 
     def _look_again(self, at: float) -> None:
         self._look_at = at if self._look_at is None else min(self._look_at, at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gateway.account.costs import Usage, cost_usd
+from gateway.account.costs import Usage, add_usage, cost_usd, usage_of_turns
 from gateway.account.journal import Journal
 from gateway.account.ledger import Ledger
 from gateway.account.metrics import Metrics
@@ -40,9 +40,10 @@ class Bookkeeper:
     def bill(self, record: Record) -> None:
         """Works out what the answer cost, and what the dearest candidate would have cost for the same tokens."""
         model = record.model or record.decision.choice.model
-        record.cost_usd = cost_usd(self._fleet[model].model.price, record.usage)
+        record.cost_usd = _sum([cost_usd(self._fleet[model].model.price, record.usage)] if record.usage or not record.turns else [], record)
         names = self._candidates.get(record.decision.route or "", (model,))
-        costs = [cost_usd(self._fleet[name].model.price, record.usage) for name in names]
+        tokens = record.usage or next((Usage(t.tokens_in, t.tokens_out) for t in reversed(record.turns) if t.model == model), None)
+        costs = [cost_usd(self._fleet[name].model.price, tokens) for name in names]
         record.baseline_cost_usd = max((cost for cost in costs if cost is not None), default=None)
 
     def close(self, visit: Visit, endpoint: Endpoint, now: float) -> None:
@@ -79,9 +80,15 @@ class Bookkeeper:
     def _settle(self, visit: Visit, record: Record) -> None:
         if visit.grant is None:
             return
-        usage = record.usage
+        usage = add_usage(record.usage, usage_of_turns(record.turns))
         if usage is None:
             self._limits.release(visit.grant)
             return
         tokens = None if usage.prompt_tokens is None else usage.prompt_tokens + (usage.completion_tokens or 0)
         self._limits.settle(visit.grant, tokens, record.cost_usd)
+
+
+def _sum(own: Sequence[float | None], record: Record) -> float | None:
+    """What the answer and all that was asked before it cost; None if a part of it is unknown. An ask that failed cost nothing known."""
+    costs = [*own, *(turn.cost_usd for turn in record.turns if turn.error is None)]
+    return None if any(cost is None for cost in costs) else sum(cost for cost in costs if cost is not None)

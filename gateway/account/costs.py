@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from routers.api import Price
+from routers.api import Price, Turn
 
 MOST_TOKENS = 1_000_000_000
 """A count beyond this is no count: no model reads or writes so much in one call."""
@@ -73,3 +75,23 @@ def cost_usd(price: Price | None, usage: Usage | None) -> float | None:
         thought = price.output if price.reasoning is None else price.reasoning
         tokens = (prompt - cached) * price.input + cached * cached_input + (completion - reasoning) * price.output + reasoning * thought
     return tokens / 1_000_000 + price.request
+
+
+def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
+    """Both together; None if neither is known."""
+    if one is None or other is None:
+        return one or other
+    return Usage(_sum(one.prompt_tokens, other.prompt_tokens), _sum(one.completion_tokens, other.completion_tokens))
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None and other is None else (one or 0) + (other or 0)
+
+
+def usage_of_turns(turns: Sequence[Turn]) -> Usage | None:
+    """What the asks before the answer took; None if nothing is known of any."""
+    total: Usage | None = None
+    for turn in turns:
+        if turn.tokens_in is not None or turn.tokens_out is not None:
+            total = add_usage(total, Usage(turn.tokens_in, turn.tokens_out))
+    return total

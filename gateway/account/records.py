@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.account.costs import Usage
-from routers.api import Choice, Endpoint, RouteRequest
+from routers.api import Choice, Endpoint, RouteRequest, Turn
 
 LEARNED = "learned_from"
 """Member of a kept document that is not shown."""
@@ -76,6 +76,7 @@ class Record(Struct, gc=False):
     """A decision and what came of it; filled in as the request goes on. Unknown is None.
 
     `caller`: id of whoever asked. `estimated`: the usage is our own count of what was streamed, since the backend did not get to say.
+    `turns`: what a planner had asked before the answer; `usage` is that of the answer alone, `cost_usd` that of all.
     `text`: what was asked, only where the ledger wants it. `request`: as the policy saw it, only where the policy learns.
     """
 
@@ -86,6 +87,7 @@ class Record(Struct, gc=False):
     caller: str = "anyone"
     model: str | None = None
     attempts: list[Attempt] = []
+    turns: list[Turn] = []
     status: int | None = None
     error: str | None = None
     usage: Usage | None = None
@@ -118,6 +120,7 @@ class Record(Struct, gc=False):
             "stream": self.stream,
             "answered_by": self.model,
             "attempts": [{"model": a.model, "backend": a.backend, "outcome": a.outcome, "ms": a.seconds * 1000} for a in self.attempts],
+            "rounds": [_shown(turn) for turn in self.turns],
             "status": self.status,
             "error": self.error,
             "usage": None if usage is None else {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
@@ -128,6 +131,20 @@ class Record(Struct, gc=False):
             "time_to_first_token_ms": _ms(self.first_byte_seconds) if self.stream else None,
             "duration_ms": _ms(self.seconds),
         }
+
+
+def _shown(turn: Turn) -> dict[str, Any]:
+    return {
+        "asked": list(turn.ask.models),
+        "purpose": turn.ask.purpose,
+        "model": turn.model,
+        "text": turn.text,
+        "error": turn.error,
+        "prompt_tokens": turn.tokens_in,
+        "completion_tokens": turn.tokens_out,
+        "cost_usd": turn.cost_usd,
+        "ms": turn.seconds * 1000,
+    }
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -6,33 +6,32 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
 from backends.health import condition
 from backends.pool import Backend
 from gateway import __version__
-from gateway.api.callers import Identify
-from gateway.config import Config
-from gateway.errors import GatewayError
-from gateway.fleet import Fleet, Served
+from gateway.api.callers import gateway_of, identify_admin
+from gateway.fleet import Served
 
 
-def router(identify_admin: Identify, config: Config, fleet: Fleet, reload: Callable[[], Awaitable[str]] | None) -> APIRouter:
-    """`reload`: reads the configuration file and returns the hash of what is in force now; raises GatewayError. None: there is no file."""
+def router(reload: Callable[[], Awaitable[str]]) -> APIRouter:
+    """`reload`: reads the configuration file and returns the hash of what is in force now; raises GatewayError."""
     api = APIRouter(tags=["operations"], dependencies=[Depends(identify_admin)])
 
     @api.get("/admin/config", summary="The configuration in force, without its secrets")
-    async def show_config() -> dict[str, Any]:
+    async def show_config(request: Request) -> dict[str, Any]:
+        config = gateway_of(request).config
         return {"hash": config.hash, "version": __version__, "config": config.model_dump(mode="json")}
 
     @api.post("/admin/reload", summary="Reads the configuration file, and the artifacts that it names, and puts them in force")
-    async def reload_config() -> dict[str, Any]:
-        if reload is None:
-            raise GatewayError("invalid_value", "this gateway was not started from a configuration file")
-        return {"hash": await reload(), "before": config.hash, "version": __version__}
+    async def reload_config(request: Request) -> dict[str, Any]:
+        before = gateway_of(request).config.hash
+        return {"hash": await reload(), "before": before, "version": __version__}
 
     @api.get("/admin/backends", summary="Every backend: how it is and why, since when, its load, and when it is looked at next")
-    async def show_backends() -> dict[str, Any]:
+    async def show_backends(request: Request) -> dict[str, Any]:
+        fleet = gateway_of(request).fleet
         return {"backends": [_document(served, backend) for served in fleet for backend in served.pool.backends]}
 
     return api

@@ -1,32 +1,33 @@
-"""Who calls a control endpoint."""
+"""Who calls a control endpoint, and which gateway answers: the one that was in force when the request came."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
-from gateway.guard.auth import Gate, require_admin
+from gateway.guard.auth import require_admin
 from gateway.guard.callers import Caller
 
-Identify = Callable[[Request], Awaitable[Caller]]
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+GATEWAY = "pointsman.gateway"
+"""Where it stands in a request's scope."""
 
 
-def identify(gate: Gate) -> Identify:
+def gateway_of(request: Request) -> Gateway:
+    found: Gateway = request.scope[GATEWAY]
+    return found
+
+
+async def identify(request: Request) -> Caller:
     """A dependency that gives the caller, or answers 401."""
-
-    async def caller(request: Request) -> Caller:
-        return await gate.identify(dict(request.scope["headers"]))
-
-    return caller
+    return await gateway_of(request).guard.gate.identify(dict(request.scope["headers"]))
 
 
-def identify_admin(gate: Gate) -> Identify:
+async def identify_admin(request: Request) -> Caller:
     """A dependency that gives the caller, or answers 401, or 403 if it is no admin."""
-
-    async def caller(request: Request) -> Caller:
-        found = await gate.identify(dict(request.scope["headers"]))
-        require_admin(found)
-        return found
-
-    return caller
+    found = await identify(request)
+    require_admin(found)
+    return found

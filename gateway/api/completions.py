@@ -5,26 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from backends.api import Header
 from backends.deadlines import Deadlines
 from backends.retry import Outcome
 from backends.work import HEAD_BYTES, Work
 from gateway.account.bookkeeper import Bookkeeper
+from gateway.account.costs import usage_of_turns
 from gateway.account.records import Decision, Record
 from gateway.account.visit import Visit
 from gateway.api.errors import headers_of
 from gateway.errors import CLIENT_CLOSED, ClientGone, GatewayError
 from gateway.flow.client import Client, Receive, Send
+from gateway.flow.composed import Origin, Told, Untold, chunks, whole
 from gateway.flow.decide import Decider
 from gateway.flow.execute import Errand, Executor, Reply
-from gateway.flow.relay import Relayed, explain, relay_stream, relay_whole, rename
+from gateway.flow.inner import wire_of, with_usage
+from gateway.flow.planning import Plans
+from gateway.flow.relay import Relayed, explain, relay_stream, rename, send_whole
+from gateway.flow.rounds import Listener, Purse, Rounds, least
 from gateway.flow.sse import event
 from gateway.flow.wire import Wire, read
 from gateway.guard.admission import class_of
@@ -32,7 +39,7 @@ from gateway.guard.auth import Gate
 from gateway.guard.bodies import read_body
 from gateway.guard.limits import Limits, OutOfBudget
 from gateway.memory.idempotency import Answered, Claim, Repeats, key_of
-from routers.api import Endpoint, RouteRequest
+from routers.api import Answer, Ask, Budget, Endpoint, RouteRequest
 
 LARGE_BODY = 512 * 1024
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -60,6 +67,8 @@ class Completions:
         repeats: Repeats,
         decider: Decider,
         executor: Executor,
+        plans: Plans,
+        rounds: Rounds,
         bookkeeper: Bookkeeper,
         deadlines: Deadlines,
         settings: Settings,
@@ -73,6 +82,8 @@ class Completions:
         self._repeats = repeats
         self._decider = decider
         self._executor = executor
+        self._plans = plans
+        self._rounds = rounds
         self._bookkeeper = bookkeeper
         self._deadlines = deadlines
         self._settings = settings
@@ -92,7 +103,10 @@ class Completions:
         except GatewayError as error:
             visit.worked = False
             visit.fail(error.status, error.code, error.reason)
-            await send_error(client, error, visit)
+            if client.committed:  # while the answer was worked on
+                await client.write(event(error.body()), more=False)
+            else:
+                await send_error(client, error, visit)
         except ClientGone:
             visit.fail(CLIENT_CLOSED, "client_closed")
         except asyncio.CancelledError:
@@ -125,16 +139,29 @@ class Completions:
         record = await self._admit(visit, wire, request)
         wishes = wire.preferences
         deadline = None if wishes.max_latency_ms is None else visit.started + wishes.max_latency_ms / 1000
-        ask = self._decider.ask(record.decision, request)
-        asked = self._clock()
-        record.overhead_seconds = asked - visit.started
+        purse = Purse(least(wishes.max_cost_usd, request.budget_usd))
+        plan = await self._plans.begin(
+            record.decision, request, wire, Budget(purse.left, None if deadline is None else deadline - visit.started)
+        )
         work = Work(wire.prompt.head(HEAD_BYTES), request.prompt_tokens, wire.max_tokens or 0, wishes.session)
         priority = class_of(visit.caller.priority, wire.priority)
-        errand = Errand(ask.models, wire, self._call_headers(visit), deadline, work, visit.caller.id, priority)
+        first = plan if isinstance(plan, Ask) else Ask(())
+        errand = Errand(first.models, wire, self._call_headers(visit), deadline, work, visit.caller.id, priority)
+        record.overhead_seconds = self._clock() - visit.started
         try:
+            if not isinstance(plan, Ask):
+                ended = await self._rounds.run(plan, wire, errand, purse, record, self._listener(client, visit, wire))
+                if isinstance(ended, Answer):
+                    await self._compose(client, visit, wire, ended, claim)
+                    return
+                errand = structs.replace(errand, models=ended.models, wire=wire_of(wire, ended))
             reply = await self._executor.open(errand, record.attempts)
         finally:
             visit.worked = bool(record.attempts)
+        await self._relay(client, visit, wire, reply, claim)
+
+    async def _relay(self, client: Client, visit: Visit, wire: Wire, reply: Reply, claim: Claim | None) -> None:
+        record = _recorded(visit)
         visit.worked = not reply.passed_on
         record.model = reply.served.model.name
         outcome = Outcome(status=reply.status)
@@ -149,6 +176,36 @@ class Completions:
             record.status = reply.status
         finally:
             reply.close(outcome)
+
+    def _listener(self, client: Client, visit: Visit, wire: Wire) -> Listener:
+        """Who hears of a plan's turns."""
+        if not wire.stream:
+            return Untold()
+        return Told(client, self._stream_headers(visit, b"text/event-stream", None), self._origin(None), wire.preferences.explain)
+
+    def _origin(self, model: str | None) -> Origin:
+        return Origin(f"chatcmpl-{self._new_id()}", model or "pointsman", int(time.time()))
+
+    async def _compose(self, client: Client, visit: Visit, wire: Wire, answer: Answer, claim: Claim | None) -> None:
+        """Sends an answer that a planner has put together itself."""
+        record = _recorded(visit)
+        record.model, record.status = answer.model, 200
+        usage = usage_of_turns(record.turns)
+        self._bookkeeper.bill(record)
+        origin = self._origin(answer.model)
+        if wire.stream:
+            record.first_byte_seconds = self._clock() - visit.started
+            if not client.committed:
+                await client.head(200, self._stream_headers(visit, b"text/event-stream", answer.model))
+            await client.write(b"".join(chunks(origin, answer, usage if wire.wants_usage else None)), more=False)
+            return
+        body = whole(origin, answer, usage)
+        if wire.preferences.explain:
+            body = explain(body, msgspec.json.encode(record.decision.document()))
+        headers = self._answer_headers(visit, b"application/json", answer.model)
+        if claim is not None:
+            claim.keep(200, tuple(headers), body)
+        await send_whole(client, 200, headers, body)
 
     async def _admit(self, visit: Visit, wire: Wire, request: RouteRequest) -> Record:
         """Decides, and reserves what the answer may take of the caller's allowance."""
@@ -177,21 +234,26 @@ class Completions:
             record.usage = reply.usage
             self._bookkeeper.bill(record)
             body = rename(body, reply.served.renamed)
+            if record.turns:
+                body = with_usage(body, reply.usage, usage_of_turns(record.turns))
             if wire.preferences.explain:
                 body = explain(body, msgspec.json.encode(record.decision.document()))
-        headers = self._answer_headers(visit, reply)
+        headers = self._answer_headers(visit, media_of(reply), reply.served.model.name)
         if claim is not None and not reply.passed_on:
             claim.keep(reply.status, tuple(headers), body)
-        await relay_whole(reply, client, headers, body)
+        await send_whole(client, reply.status, headers, body)
 
     async def _relay_stream(self, client: Client, visit: Visit, wire: Wire, reply: Reply) -> None:
         record, relayed = _recorded(visit), Relayed()
         decision = msgspec.json.encode(record.decision.document()) if wire.preferences.explain else None
-        headers = [*self._answer_headers(visit, reply), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        headers = self._stream_headers(visit, media_of(reply), reply.served.model.name)
         try:
-            await relay_stream(reply, client, headers, wire.wants_usage, decision, relayed)
+            await relay_stream(reply, client, headers, wire.wants_usage, decision, relayed, usage_of_turns(record.turns))
         finally:
             record.usage, record.error, visit.streamed = relayed.usage, relayed.error, relayed.events
+
+    def _stream_headers(self, visit: Visit, media: bytes, model: str | None) -> Sequence[Header]:
+        return [*self._answer_headers(visit, media, model), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
     def _call_headers(self, visit: Visit) -> Sequence[Header]:
         """What a backend gets of the client's headers: nothing but the names of this request."""
@@ -201,15 +263,14 @@ class Completions:
             return (*headers, (b"traceparent", traceparent))
         return headers
 
-    def _answer_headers(self, visit: Visit, reply: Reply) -> list[Header]:
+    def _answer_headers(self, visit: Visit, media: bytes, model: str | None) -> list[Header]:
         record = _recorded(visit)
-        media = next((value for name, value in reply.headers if name == b"content-type"), b"application/json")
         overhead = record.overhead_seconds or 0.0
         headers: list[Header] = [
             (b"content-type", media),
             (b"x-request-id", visit.request_id.encode()),
             (b"x-router-decision-id", record.decision.id.encode()),
-            *self._decision_headers(record.decision, reply.served.model.name),
+            *self._decision_headers(record.decision, model),
             (b"x-router-attempts", b"%d" % len(record.attempts)),
             (b"x-router-overhead-ms", b"%.3f" % (overhead * 1000)),
         ]
@@ -219,7 +280,7 @@ class Completions:
             headers += visit.grant.headers
         return headers
 
-    def _decision_headers(self, decision: Decision, model: str) -> tuple[Header, ...]:
+    def _decision_headers(self, decision: Decision, model: str | None) -> tuple[Header, ...]:
         """The same few headers again and again: encoded once. Bounded, as every part comes from the configuration or a closed set."""
         choice = decision.choice
         key = (decision.route, model, choice.policy, choice.reason, decision.cache)
@@ -229,6 +290,11 @@ class Completions:
             parts = [(b"x-router-" + name, value.encode()) for name, value in named if value is not None]
             headers = self._decided_headers[key] = (*parts, (b"x-router-cache", decision.cache.encode()))
         return headers
+
+
+def media_of(reply: Reply) -> bytes:
+    """The content type that a backend has given its answer."""
+    return next((value for name, value in reply.headers if name == b"content-type"), b"application/json")
 
 
 def _recorded(visit: Visit) -> Record:

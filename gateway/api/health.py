@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway.account.metrics import Metrics
+from gateway.api.callers import gateway_of
 from gateway.errors import GatewayError
-from gateway.fleet import Fleet
-from gateway.lifecycle import Life
 
 
-def router(fleet: Fleet, routes: Mapping[str, Sequence[str]], metrics: Metrics, life: Life) -> APIRouter:
-    """`routes`: name -> candidate models."""
+def router() -> APIRouter:
     api = APIRouter(tags=["operations"])
 
     @api.get("/healthz", summary="The process lives")
@@ -23,17 +19,18 @@ def router(fleet: Fleet, routes: Mapping[str, Sequence[str]], metrics: Metrics, 
         return {"status": "ok"}
 
     @api.get("/readyz", summary="Some route can be served, and this process is not about to end")
-    async def readyz() -> dict[str, Any]:
-        if life.leaving:
+    async def readyz(request: Request) -> dict[str, Any]:
+        gateway = gateway_of(request)
+        if gateway.life.leaving:
             raise GatewayError("draining", "this process is ending", retry_after=1)
-        usable = {served.model.name: served.pool.usable() for served in fleet}
-        served_routes = {name: any(usable[model] for model in models) for name, models in routes.items()}
-        if not any(served_routes.values() or usable.values()):
+        usable = {served.model.name: served.pool.usable() for served in gateway.fleet}
+        routes = {name: any(usable[model] for model in route.models) for name, route in gateway.routes.items()}
+        if not any(routes.values() or usable.values()):
             raise GatewayError("no_healthy_backend", "no route can be served", retry_after=1)
-        return {"status": "ok", "routes": served_routes, "models": usable}
+        return {"status": "ok", "routes": routes, "models": usable}
 
     @api.get("/metrics", summary="Prometheus metrics", response_class=Response)
-    async def exposition() -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    async def exposition(request: Request) -> Response:
+        return Response(gateway_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return api

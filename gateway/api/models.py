@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
-from gateway.api.callers import Identify
+from gateway.api.callers import gateway_of, identify
 from gateway.errors import GatewayError
-from gateway.fleet import Fleet
 from gateway.guard.callers import Caller
+from routers.api import Model
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
 
 
-def router(identify: Identify, fleet: Fleet, routes: Mapping[str, Sequence[str]], created: int) -> APIRouter:
-    """`routes`: name -> candidate models. `created`: Unix time of the start."""
+def router(created: int) -> APIRouter:
+    """`created`: Unix time of the start."""
     api = APIRouter(tags=["models"])
-    models = {served.model.name: _details(fleet, served.model.name) for served in fleet}
 
     def entry(name: str, details: Mapping[str, object]) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": created, "owned_by": "pointsman", **details}
 
-    def of(caller: Caller) -> dict[str, dict[str, Any]]:
+    def of(gateway: Gateway, caller: Caller) -> dict[str, dict[str, Any]]:
         """What this caller may name: models that it may ask, and routes that have one of these."""
         found = {}
-        for name, candidates in routes.items():
-            left = [model for model in candidates if caller.may_ask(model)]
+        for name, route in gateway.routes.items():
+            left = [model for model in route.models if caller.may_ask(model)]
             if left and caller.may_take(name):
                 found[name] = entry(name, {"candidates": left})
-        return {**found, **{name: entry(name, details) for name, details in models.items() if caller.may_ask(name)}}
+        models = [served.model for served in gateway.fleet if caller.may_ask(served.model.name)]
+        return {**found, **{model.name: entry(model.name, _details(model)) for model in models}}
 
-    async def list_models(caller: Caller = Depends(identify)) -> dict[str, Any]:
-        return {"object": "list", "data": list(of(caller).values())}
+    async def list_models(request: Request, caller: Caller = Depends(identify)) -> dict[str, Any]:
+        return {"object": "list", "data": list(of(gateway_of(request), caller).values())}
 
-    async def retrieve_model(model_id: str, caller: Caller = Depends(identify)) -> dict[str, Any]:
-        found = of(caller).get(model_id)
+    async def retrieve_model(request: Request, model_id: str, caller: Caller = Depends(identify)) -> dict[str, Any]:
+        found = of(gateway_of(request), caller).get(model_id)
         if found is None:
             raise GatewayError("model_not_found", f"there is no model or route named {model_id[:128]!r}", param="model")
         return found
@@ -44,8 +47,7 @@ def router(identify: Identify, fleet: Fleet, routes: Mapping[str, Sequence[str]]
     return api
 
 
-def _details(fleet: Fleet, name: str) -> dict[str, object]:
-    model = fleet[name].model
+def _details(model: Model) -> dict[str, object]:
     return {
         "max_model_len": model.context_window,
         "capabilities": sorted(model.capabilities),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -73,13 +73,11 @@ _BODIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def install(app: FastAPI, names: Sequence[str]) -> None:
-    """`names`: the models and routes that a request may name."""
+def install(app: FastAPI, names: Callable[[], Sequence[str]]) -> None:
+    """`names`: the models and routes that a request may name now."""
 
     def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _complete(get_openapi(title=app.title, version=app.version, routes=app.routes), names)
-        return app.openapi_schema
+        return _complete(get_openapi(title=app.title, version=app.version, routes=app.routes), names())
 
     app.openapi = document  # type: ignore[method-assign]
 

@@ -8,17 +8,13 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from gateway.account.feedback import Feedback
 from gateway.account.records import LEARNED, Record
 from gateway.account.visit import Visit
-from gateway.api.callers import Identify
+from gateway.api.callers import gateway_of, identify
 from gateway.api.completions import asks_for_fresh, read_wire
 from gateway.errors import Code, GatewayError
-from gateway.flow.decide import Decider
 from gateway.guard.bodies import read_body
 from gateway.guard.callers import Caller
-from gateway.guard.limits import Limits
-from gateway.memory.decisions import Decisions
 
 
 class FeedbackBody(BaseModel):
@@ -31,42 +27,37 @@ class FeedbackBody(BaseModel):
     comment: str | None = Field(None, max_length=4000)
 
 
-def router(
-    identify: Identify,
-    limits: Limits,
-    decider: Decider,
-    decisions: Decisions,
-    feedback: Feedback,
-    *,
-    max_body_bytes: int,
-    clock: Callable[[], float],
-    new_id: Callable[[], str],
-) -> APIRouter:
+def router(clock: Callable[[], float]) -> APIRouter:
+    """`clock`: monotonic seconds."""
     api = APIRouter(tags=["routing"])
 
     async def route(request: Request) -> dict[str, Any]:
-        visit = Visit(clock(), dict(request.scope["headers"]), new_id)
+        gateway = gateway_of(request)
+        limits, decider = gateway.guard.limits, gateway.decider
+        visit = Visit(clock(), dict(request.scope["headers"]), gateway.ids)
         caller = await identify(request)
         limits.check(caller)
-        wire = await read_wire("chat", visit.headers, await read_body(request.receive, visit.headers, max_body_bytes))
+        body = await read_body(request.receive, visit.headers, gateway.config.server.max_body_bytes)
+        wire = await read_wire("chat", visit.headers, body)
         if caller.allowance.rpm is not None:
             limits.release(await limits.reserve(caller, 0, 0.0))
         decision = await decider.decide(decider.request(wire, caller), wire, caller, fresh=asks_for_fresh(visit.headers), dry=True)
         record = Record(decision, "chat", visit.request_id, wire.stream, caller.id)
         record.seconds = clock() - visit.started
-        decisions.put(record)
+        gateway.memory.decisions.put(record)
         return record.document()
 
-    async def retrieve_decision(decision_id: str, caller: Caller = Depends(identify)) -> dict[str, Any]:
-        document = await decisions.get(decision_id, caller.id)
+    async def retrieve_decision(request: Request, decision_id: str, caller: Caller = Depends(identify)) -> dict[str, Any]:
+        document = await gateway_of(request).memory.decisions.get(decision_id, caller.id)
         if document is None:
             raise GatewayError("decision_not_found", "there is no such decision, or it is no longer kept", param="decision_id")
         return {name: value for name, value in document.items() if name != LEARNED}
 
     async def give_feedback(request: Request) -> dict[str, Any]:
-        caller = await identify(request)
-        given = _read_feedback(await read_body(request.receive, dict(request.scope["headers"]), max_body_bytes))
-        await feedback.give(caller, given.decision_id, given.score, given.comment)
+        caller, gateway = await identify(request), gateway_of(request)
+        body = await read_body(request.receive, dict(request.scope["headers"]), gateway.config.server.max_body_bytes)
+        given = _read_feedback(body)
+        await gateway.feedback.give(caller, given.decision_id, given.score, given.comment)
         return {"object": "feedback", "decision_id": given.decision_id, "score": given.score}
 
     summary = "The decision that a chat completion would get; nothing is forwarded"

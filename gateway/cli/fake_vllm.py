@@ -19,21 +19,26 @@ def fake_vllm(
     words: Annotated[int, typer.Option(min=1, max=10_000, help="length of its prose")] = 24,
     max_model_len: Annotated[int, typer.Option(min=16, help="tokens of prompt and answer")] = 32768,
     api_key: Annotated[str | None, typer.Option(help="bearer token that it asks for")] = None,
+    residency: Annotated[
+        str, typer.Option(help="how long it takes to sleep, wake and load: none, small, medium, large, or size=GB,scale=X,level=N,…")
+    ] = "none",
     seed: Annotated[int, typer.Option(help="for faults by chance")] = 0,
 ) -> None:
     """Run a stand-in for a vLLM server: its HTTP surface, latency and faults, but no model."""
     from backends.fake import engine, faults
+    from backends.fake import residency as residency_of
     from backends.fake.endpoints import create
     from backends.fake.shapes import Character
 
     try:
         timing = engine.parse(latency)
+        switching = residency_of.parse(residency)
         schedule = [faults.parse(text) for text in fault or []]
     except ValueError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(WRONG_INPUT) from None
     characters = [Character(name, skill, words, max_model_len) for name in model]
-    server = create(characters, latency=timing, faults=schedule, seed=seed, api_key=api_key)
+    server = create(characters, latency=timing, faults=schedule, seed=seed, api_key=api_key, residency=switching)
     _run(server.start(host, port), ", ".join(model))
 
 

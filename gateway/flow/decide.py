@@ -22,7 +22,7 @@ from gateway.flow.wire import Wire
 from gateway.guard.callers import Caller
 from gateway.memory.cache import ChoiceKey, Choices
 from gateway.memory.sessions import SessionKey, Sessions
-from routers.api import Answer, Ask, Budget, Candidate, Choice, NoCandidate, RouteRequest, Scored, Task, Transcript
+from routers.api import Candidate, Choice, NoCandidate, RouteRequest, Scored
 from routers.expectation import possible_cost, possible_tokens
 from routers.filters import Budget as BudgetFilter
 from routers.filters import MaxCost
@@ -33,10 +33,6 @@ MAX_THINKING = 64
 """Decisions that may be in threads or wait for one; beyond that the route's default serves at once."""
 
 DEFAULT_TEXT_CAP = 8192
-
-
-class PlannerError(Exception):
-    """A planner wants what the gateway cannot do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +134,6 @@ class Decider:
         """The most that the chosen model can take for this request: tokens, and USD (None if its price is unknown)."""
         candidate = self._fleet.candidate(decision.choice.model)
         return possible_tokens(request, candidate), possible_cost(request, candidate)
-
-    def ask(self, decision: Decision, request: RouteRequest) -> Ask:
-        """What the route's planner wants asked, first of all, of models that the caller may use. Raises PlannerError."""
-        route = self._routes.get(decision.route or "")
-        if route is None:
-            return Ask((decision.choice.model,))
-        wishes = request.preferences
-        left = Budget(wishes.max_cost_usd, None if wishes.max_latency_ms is None else wishes.max_latency_ms / 1000)
-        ranking = decision.choice.ranking
-        models = {scored.name: self._fleet[scored.name].model for scored in ranking}
-        step = route.policy.planner.next(Task(request, ranking, models), Transcript(), left)
-        if isinstance(step, Answer) or len(step) != 1 or not step[0].final:
-            raise PlannerError(f"planner of route {route.name!r}: its first step must be one final ask")
-        if request.allowed is None:
-            return step[0]
-        return replace(step[0], models=tuple(name for name in step[0].models if name in request.allowed))
 
     def text_of(self, decision: Decision, wire: Wire, prompts: bool) -> tuple[str | None, bool]:
         """What was asked, if `prompts` are kept or the route's policy learns, and whether it learns."""

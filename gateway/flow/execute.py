@@ -168,7 +168,7 @@ class Executor:
 
     async def _place(self, errand: Errand, tried: set[Backend]) -> Place:
         """A place at a backend, at once or when it is this errand's turn. Raises GatewayError."""
-        in_line = self._admission.must_wait(errand.models, errand.priority)
+        in_line = bool(errand.models) and self._admission.must_wait(errand.models, errand.priority)
         place = None if in_line else self._take(errand, tried)
         if place is not None:
             return place

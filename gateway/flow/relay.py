@@ -16,6 +16,7 @@ from gateway.errors import Code, GatewayError
 from gateway.flow.answers import BODY, Body
 from gateway.flow.client import Client
 from gateway.flow.execute import Reply
+from gateway.flow.inner import with_usage
 from gateway.flow.sse import EventTooLarge, data_of, event, events
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
@@ -72,10 +73,11 @@ class StreamFilter:
     where nobody asks for usage.
     """
 
-    __slots__ = ("_held", "_keep", "done", "usage")
+    __slots__ = ("_held", "_keep", "_rounds", "done", "usage")
 
-    def __init__(self, keep_usage: bool) -> None:
+    def __init__(self, keep_usage: bool, rounds: Usage | None = None) -> None:
         self._keep = keep_usage
+        self._rounds = rounds
         self._held = b""
         self.usage: Usage | None = None
         self.done = False
@@ -111,7 +113,7 @@ class StreamFilter:
                 continue
             self.usage = body.usage
             if self._keep or body.choices:
-                kept.append(part)
+                kept.append(part if self._rounds is None else _counted(part, body.usage, self._rounds))
             else:
                 _name_server(kept, bytes(body.system_fingerprint))
         return b"".join(kept)
@@ -129,6 +131,11 @@ def _usage_chunk(part: bytes) -> Body | None:
     return body if body.usage is not None else None
 
 
+def _counted(part: bytes, usage: Usage | None, rounds: Usage) -> bytes:
+    """A usage chunk that counts the rounds before the answer too."""
+    return event(with_usage(data_of(part) or b"{}", usage, rounds))
+
+
 def _name_server(parts: list[bytes], fingerprint: bytes) -> None:
     """Gives the last chunk of `parts` the fingerprint (JSON), if it has none."""
     for index in range(len(parts) - 1, -1, -1):
@@ -138,23 +145,32 @@ def _name_server(parts: list[bytes], fingerprint: bytes) -> None:
             return
 
 
-async def relay_whole(reply: Reply, client: Client, headers: Sequence[Header], body: bytes) -> None:
+async def send_whole(client: Client, status: int, headers: Sequence[Header], body: bytes) -> None:
     """Sends a whole answer."""
-    await client.head(reply.status, [*headers, (b"content-length", b"%d" % len(body))])
+    await client.head(status, [*headers, (b"content-length", b"%d" % len(body))])
     await client.write(body, more=False)
 
 
 async def relay_stream(
-    reply: Reply, client: Client, headers: Sequence[Header], keep_usage: bool, decision: bytes | None, relayed: Relayed
+    reply: Reply,
+    client: Client,
+    headers: Sequence[Header],
+    keep_usage: bool,
+    decision: bytes | None,
+    relayed: Relayed,
+    rounds: Usage | None = None,
 ) -> None:
     """Streams an answer event by event. `decision`: JSON for the first event, None if the client did not ask why.
+
+    `rounds`: what calls before this one took, to be counted in the usage that the client sees.
 
     A backend that fails from here on ends the stream with an error event and without `[DONE]`; the connection stays whole. `relayed` is
     kept up to date all the while, since a client that leaves ends this at any await.
     """
-    stream = StreamFilter(keep_usage)
+    stream = StreamFilter(keep_usage, rounds)
     error: Code = "upstream_aborted"
-    await client.head(reply.status, headers)
+    if not client.committed:
+        await client.head(reply.status, headers)
     block = reply.first if decision is None else explain_first(reply.first, decision)
     try:
         while block and not stream.done:

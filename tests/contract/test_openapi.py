@@ -58,7 +58,7 @@ def test_every_operation_answers_as_documented(running: Running) -> None:
             case.validate_response(response, checks=CHECKS)
 
         call()
-    assert len(operations) == 13
+    assert len(operations) == 14
     assert set(seen) >= {200, 400, 404}
     assert not [status for status in seen if status >= 500]
 
@@ -85,6 +85,7 @@ def test_the_document_names_every_endpoint(running: Running) -> None:
         "/v1/decisions/{decision_id}",
         "/v1/feedback",
         "/admin/config",
+        "/admin/reload",
         "/admin/backends",
         "/healthz",
         "/readyz",

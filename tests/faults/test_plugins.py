@@ -128,18 +128,37 @@ async def test_a_prompt_cannot_steer_the_router() -> None:
 
 
 class BrokenPlanner:
-    """Raises what nobody expects."""
+    """Raises what nobody expects: at once when it is asked what it needs, if it is told so, or when it should plan."""
 
-    needs: frozenset[str] = frozenset()
+    def __init__(self, everywhere: bool = False) -> None:
+        self._everywhere = everywhere
+
+    @property
+    def needs(self) -> frozenset[str]:
+        if self._everywhere:
+            raise RuntimeError("secret-canary")
+        return frozenset()
 
     def next(self, task: Any, so_far: Any, left: Any) -> Any:
         raise RuntimeError("secret-canary")
 
 
-async def test_the_unexpected_is_a_500_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_broken_planner_costs_its_plan(caplog: pytest.LogCaptureFixture) -> None:
     registry = Registry({("planners", "broken"): BrokenPlanner})
     async with fake("small") as small:
         policy = {"planner": {"type": "broken"}}
+        config = {"models": [model("small", small.url)], "routes": [{"name": "auto", "models": ["small"], "policy": policy}]}
+        async with serving(config, registry) as running:
+            response = await running.post(**chat())
+            assert (response.status_code, response.headers["x-router-model"]) == (200, "small")
+            assert 'pointsman_plugin_errors_total{plugin="planner"} 1.0' in (await running.client.get("/metrics")).text
+            assert "secret-canary" not in caplog.text
+
+
+async def test_the_unexpected_is_a_500_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    registry = Registry({("planners", "broken"): BrokenPlanner})
+    async with fake("small") as small:
+        policy = {"planner": {"type": "broken", "everywhere": True}}
         config = {"models": [model("small", small.url)], "routes": [{"name": "auto", "models": ["small"], "policy": policy}]}
         async with serving(config, registry) as running:
             response = await running.post(**chat())

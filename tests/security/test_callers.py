@@ -14,7 +14,7 @@ import pytest
 
 from backends.fake.server import FakeServer
 from gateway.guard.keys import new_key
-from routers.api import Answer, Ask, Budget, Candidate, Need, RouteRequest, Scored, Turn
+from routers.api import Answer, Ask, Budget, Candidate, Need, RouteRequest, Task, Transcript
 from routers.registry import Registry
 from tests.gateways import Running, chat, fake, model, route, serving, until
 from tests.security.issuers import AUDIENCE, ISSUER, RSA, RSA_NEXT, issuing, jwk, token
@@ -54,10 +54,12 @@ class Dear:
 class Stubborn:
     """A planner that asks the large model first, whatever was decided; alone, if it is told so."""
 
+    needs: frozenset[Need] = frozenset()
+
     def __init__(self, alone: bool = False) -> None:
         self._models = ("large",) if alone else ("large", "small")
 
-    def next(self, request: RouteRequest, ranking: Sequence[Scored], turns: Sequence[Turn], left: Budget) -> Sequence[Ask] | Answer:
+    def next(self, task: Task, so_far: Transcript, left: Budget) -> Sequence[Ask] | Answer:
         return [Ask(self._models)]
 
 

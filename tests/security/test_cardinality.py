@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 
-from gateway.app import create_app
 from tests.gateways import Running, chat, pair
 
 REQUESTS = 10_000
@@ -36,7 +35,8 @@ class Caller:
 
     def __init__(self, running: Running, seed: int) -> None:
         self._rng = random.Random(seed)
-        transport = httpx.ASGITransport(create_app(running.gateway))
+        assert running.stage is not None
+        transport = httpx.ASGITransport(running.stage.switch)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
         self.statuses: set[int] = set()
         self.junk = ""

@@ -22,7 +22,7 @@ Message = MutableMapping[str, Any]
 
 
 class Echo:
-    """Reads a body and says how long it was; answers `/large` with some MB, and `/full` before it has read anything."""
+    """Reads a body and says how long it was. `/large` is some MB, `/half` breaks off amid it, `/full` is answered before it was read."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -45,8 +45,11 @@ class Echo:
         self.seen += 1
         if scope["path"] == "/slow":
             await asyncio.sleep(1.0)
-        body = b"%d" % size if scope["path"] != "/large" else b"x" * 20_000_000
+        body = b"%d" % size if scope["path"] not in ("/large", "/half") else b"x" * 20_000_000
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        if scope["path"] == "/half":
+            await send({"type": "http.response.body", "body": body[:10_000_000], "more_body": True})
+            return
         await send({"type": "http.response.body", "body": body})
 
 
@@ -215,6 +218,16 @@ async def test_an_answer_that_nobody_takes_is_given_up() -> None:
     async with door() as (server, _, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.write(GET.replace(b" / ", b" /large ") + b"\r\n")
+        await reader.readexactly(500)
+        writer.transport.pause_reading()
+        assert await until(lambda: not server.server_state.connections, 20)
+        writer.transport.abort()
+
+
+async def test_one_that_is_broken_off_amid_is_given_up_too() -> None:
+    async with door() as (server, _, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(GET.replace(b" / ", b" /half ") + b"\r\n")
         await reader.readexactly(500)
         writer.transport.pause_reading()
         assert await until(lambda: not server.server_state.connections, 20)

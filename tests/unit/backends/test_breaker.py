@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from backends.breaker import Breaker
+from backends.breaker import EARLY_SECONDS, Breaker
 from backends.retry import RETRY_AFTER_CAP
 
 
@@ -129,6 +129,24 @@ def test_an_early_call_neither_lengthens_the_pause_nor_hides_the_probe() -> None
     timed.fail()
     assert (timed.breaker.state, timed.breaker.retry_at) == ("open", until)
     timed.breaker.succeeded(timed.breaker.started())
+    assert timed.breaker.state == "closed"
+
+
+def test_where_nobody_else_is_left_it_is_tried_by_one_call_at_a_time_and_not_without_end() -> None:
+    timed = Timed(1)
+    assert not timed.breaker.may_be_tried(), "it needs no trying while it is closed"
+    timed.fail()
+    assert not timed.breaker.may_be_tried()
+    timed.now += EARLY_SECONDS
+    assert (timed.breaker.allows(), timed.breaker.may_be_tried()) == (False, True)
+    era = timed.breaker.started()
+    assert not timed.breaker.may_be_tried()
+    timed.breaker.failed(era)
+    assert not timed.breaker.may_be_tried()
+    timed.now += EARLY_SECONDS
+    timed.breaker.abandoned(timed.breaker.started())
+    assert timed.breaker.may_be_tried()
+    timed.breaker.answered(timed.breaker.started())
     assert timed.breaker.state == "closed"
 
 
