@@ -140,12 +140,12 @@ async def test_money_is_a_hard_bound() -> None:
         return Answer(" ".join(turn.error or "ok" for turn in so_far.turns))
 
     async with planned(spends) as running:
-        response = await running.post(**chat(router={"max_cost_usd": 0.0003}))
+        response = await running.post(**chat(router={"max_cost_usd": 0.0002}))
         outcomes = response.json()["choices"][0]["message"]["content"].split()
         assert outcomes[0] == "ok"
         assert outcomes[-1] == "max_cost"
         document = (await running.client.get(f"/v1/decisions/{response.headers['x-router-decision-id']}")).json()
-        assert document["cost_usd"] <= 0.0003
+        assert document["cost_usd"] <= 0.0002
         assert all(one is not None for one in seen)
 
 
