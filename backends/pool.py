@@ -30,12 +30,36 @@ class Checks(Protocol):
     """When it is looked at next, on the clock."""
 
 
+class Residence(Protocol):
+    """One of the models that share GPUs and take turns on them. (`backends.residency`.)"""
+
+    def arrived(self) -> None:
+        """A request looks for a place; `left` must follow."""
+
+    def left(self) -> None: ...
+
+    def started(self) -> None:
+        """A call starts; `finished` must follow."""
+
+    def finished(self) -> None: ...
+
+    def serves(self) -> bool:
+        """Whether it is awake."""
+
+    def may_wait(self) -> bool:
+        """Whether it is not, and will probably be if a request waits for it."""
+
+    def wake_seconds(self) -> float:
+        """Until it can serve; infinity if nobody knows."""
+
+
 class Backend:
     """One endpoint that serves a model. `name`: host and port, for metrics and logs. `headers`: sent with each call to it.
 
     `standing`: among the pool's other backends; alone if none is given. `health`: set by the health checker; `unknown` until its first
     verdict, and usable, so that a start is no gap in the service. `why` and `since` (on the clock) tell of it. `inflight_tokens`: of the
-    prompts of the calls in flight. `load`: of its server. `checks`: who watches its health. `freed`: told whenever a call may start.
+    prompts of the calls in flight. `load`: of its server. `checks`: who watches its health. `residence`:
+    of its model, None if that takes no turns. `freed`: told whenever a call may start.
     """
 
     __slots__ = (
@@ -50,6 +74,7 @@ class Backend:
         "load",
         "model",
         "name",
+        "residence",
         "served_as",
         "since",
         "standing",
@@ -81,6 +106,7 @@ class Backend:
         self.standing = standing or Ejections().join(breaker)
         self.load = load or Load()
         self.checks: Checks | None = None
+        self.residence: Residence | None = None
         self.freed: Callable[[], None] | None = None
         self.health: Health = "unknown"
         self.why = ""
@@ -104,6 +130,8 @@ class Backend:
         """A call starts; `finished` must follow. Returns the breaker's era, in which it started."""
         self.inflight += 1
         self.load.started()
+        if self.residence is not None:
+            self.residence.started()
         self.inflight_tokens += work.tokens
         return self.breaker.started()
 
@@ -121,6 +149,8 @@ class Backend:
         """The call is over, in whatever way."""
         self.inflight -= 1
         self.load.finished()
+        if self.residence is not None:
+            self.residence.finished()
         self.inflight_tokens -= work.tokens
         self.standing.finished(outcome, era)
         self.notify()
@@ -141,9 +171,12 @@ def _is_overload(outcome: Outcome) -> bool:
 
 
 class Pool:
-    """The backends of one model. `ejections`: of its backends. `waits_for_loading`: a call may wait while the only backends are loading."""
+    """The backends of one model. `ejections`: of its backends. `residence`: None if the model takes no turns with others.
 
-    __slots__ = ("_chooser", "_freed", "backends", "ejections", "waits_for_loading")
+    `waits_for_loading`: a call may wait while the only backends are loading.
+    """
+
+    __slots__ = ("_chooser", "_freed", "backends", "ejections", "residence", "waits_for_loading")
 
     def __init__(
         self, backends: Sequence[Backend], chooser: Chooser, ejections: Ejections | None = None, waits_for_loading: bool = False
@@ -153,7 +186,14 @@ class Pool:
         self.waits_for_loading = waits_for_loading
         self._chooser = chooser
         self._freed: Callable[[], None] | None = None
+        self.residence: Residence | None = None
         self.ejections.follow([backend.standing for backend in self.backends])
+
+    def take_turns(self, residence: Residence | None) -> None:
+        """The model is one of those that share GPUs; None: it is not."""
+        self.residence = residence
+        for backend in self.backends:
+            backend.residence = residence
 
     @property
     def remembered(self) -> int:
@@ -182,6 +222,8 @@ class Pool:
         an open breaker, the one whose pause ends first is tried all the same: a pool that refuses itself while nothing else says that it
         is down would turn a hiccup into an outage.
         """
+        if self.residence is not None and not self.residence.serves():
+            return None
         usable = [backend for backend in self.backends if backend.usable()]
         if len(usable) < len(self.backends) and self.ejections.panics(len(usable)):
             usable += [backend for backend in self.backends if backend.standing.ejected and backend.is_well() and backend not in usable]
@@ -198,8 +240,10 @@ class Pool:
     def may_wait(self, excluded: Collection[Backend] = ()) -> bool:
         """Whether a backend that cannot take a call now can probably do so soon.
 
-        It is full, it asked for a pause, a call finds out whether it is well again, or it is loading.
+        It is full, it asked for a pause, a call finds out whether it is well again, it is loading, or its model is to be woken.
         """
+        if self.residence is not None and not self.residence.serves():
+            return self.residence.may_wait()
         return any(
             (backend.usable() and not backend.has_room())
             or (backend.is_well() and (backend.breaker.rest_left > 0 or backend.breaker.probing))
@@ -210,6 +254,8 @@ class Pool:
 
     def usable(self) -> bool:
         """Whether some backend can take a call, now or after a wait."""
+        if self.residence is not None and self.residence.may_wait():
+            return True
         return any(backend.usable() for backend in self.backends) or self._least_bad() is not None or self.may_wait()
 
     def load(self) -> float | None:

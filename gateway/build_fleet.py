@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,8 +21,10 @@ from backends.health import HealthChecker, Thresholds
 from backends.http1 import Http1Transport
 from backends.load import Loads
 from backends.pool import Backend, Pool
+from backends.residency.driver import Driver
 from backends.roster import Found, Roster
 from backends.scrape import Scrapers
+from gateway.build_residency import build_driver
 from gateway.config import Config
 from gateway.fleet import Fleet, Hedge, RunningMean, Served, TokenEstimate
 from gateway.flow.execute import Place
@@ -51,17 +53,28 @@ def build_fleet(config: Config, deadlines: Deadlines, rng: Random, parts: Parts 
     served = {section.name: builder.served(section) for section in config.models}
     pools = tuple(one.pool for one in served.values())
     parts.get("scrapers", (pools, config.balancing.scrape_seconds, config.health.timeout_seconds), partial(_scrapers, pools, config, rng))
-    return Fleet(served, parts.get("answers", None, RunningMean), parts.get("token estimate", None, TokenEstimate))
+    drivers = tuple(_drivers(config, served, rng, parts))
+    return Fleet(served, parts.get("answers", None, RunningMean), parts.get("token estimate", None, TokenEstimate), drivers)
+
+
+def _drivers(config: Config, served: Mapping[str, Served], rng: Random, parts: Parts) -> Iterator[Driver]:
+    """Who wakes and puts to sleep the models that share GPUs."""
+    for section in config.residency:
+        backends = {name: served[name].pool.backends for name in section.models}
+        make = partial(build_driver, section, backends, time.monotonic, rng)
+        yield parts.get(("residency", *section.models), (section, tuple(backends.values())), make)
 
 
 @asynccontextmanager
 async def discovered(fleet: Fleet, seconds: float = 10) -> AsyncIterator[None]:
-    """Within this, backends are found. Begins when every roster has heard of its source, or after so long.
+    """Within this, backends are found, and models that take turns are woken. Begins when every roster has heard of its source, or after
+    so long.
 
     For commands; in a gateway rosters run as services.
     """
+    fleet.take_turns()
     rosters = [served.roster for served in fleet if served.roster is not None]
-    tasks = [asyncio.create_task(roster.run()) for roster in rosters]
+    tasks = [asyncio.create_task(work) for work in [*(one.run() for one in rosters), *(one.run() for one in fleet.drivers)]]
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -94,6 +107,7 @@ def build_admission(config: Config, clock: Callable[[], float], parts: Parts) ->
 def connect(fleets: Collection[Fleet], admissions: Collection[Admission[Place]]) -> None:
     """Whoever waits in one of the admissions hears of each backend of the fleets that has become free."""
     for fleet in fleets:
+        fleet.take_turns()
         for served in fleet:
             served.pool.tell(_bell(served.model.name, tuple(admissions)))
 

@@ -23,6 +23,8 @@ from gateway.sections.guard import AuthSection, LimitsSection
 from gateway.sections.kinds import locate, wrong_kind
 from gateway.sections.memory import CacheSection, DecisionsSection, IdempotencySection, RedisSection, SessionsSection
 from gateway.sections.models import ModelSection, TimeoutsSection
+from gateway.sections.residency import ResidencySection
+from gateway.sections.residency import contradictions as of_residency
 from gateway.sections.routes import RouteSection
 from gateway.sections.server import ServerSection
 from gateway.source import ConfigError, Key, Problem, Source, load
@@ -42,6 +44,7 @@ class Config(Section):
     breaker: BreakerSection = Field(BreakerSection(), description="when a backend gets no calls for a moment")
     ejection: EjectionSection = Field(EjectionSection(), description="when a backend is out of its pool for longer")
     hedging: HedgingSection = Field(HedgingSection(), description="a second attempt beside a late one")
+    residency: list[ResidencySection] = Field([], description="models that share GPUs and take turns on them")
     cache: CacheSection = Field(CacheSection(), description="the decision cache")
     sessions: SessionsSection = Field(SessionsSection(), description="conversations")
     decisions: DecisionsSection = Field(DecisionsSection(), description="records of decisions")
@@ -95,7 +98,7 @@ def _explain(source: Source, detail: Mapping[str, Any]) -> Problem:
 
 def _contradictions(config: Config) -> list[tuple[tuple[Key, ...], str]]:
     """What each section alone cannot see: names that clash or lead nowhere."""
-    found = [*of_admission(config.admission), *of_containment(config), *_balancing(config)]
+    found = [*of_admission(config.admission), *of_containment(config), *_balancing(config), *of_residency(config.residency, config.models)]
     names: dict[str, str] = {}
     for kind, given in (("models", [m.name for m in config.models]), ("routes", [r.name for r in config.routes])):
         for index, name in enumerate(given):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from backends.api import Header, Timeouts
 from backends.pool import Pool
 from backends.quantile import Quantile
+from backends.residency.driver import Driver
 from backends.roster import Roster
 from gateway.account.costs import Usage
 from routers.api import Candidate, Model
@@ -121,13 +122,26 @@ class TokenEstimate:
 class Fleet:
     """All models by name, and what the gateway learns of them as they answer."""
 
-    __slots__ = ("_answers", "_served", "estimate")
+    __slots__ = ("_answers", "_served", "drivers", "estimate")
 
-    def __init__(self, served: Mapping[str, Served], answers: RunningMean | None = None, estimate: TokenEstimate | None = None) -> None:
-        """`answers`, `estimate`: what was learned of all models before."""
+    def __init__(
+        self,
+        served: Mapping[str, Served],
+        answers: RunningMean | None = None,
+        estimate: TokenEstimate | None = None,
+        drivers: Sequence[Driver] = (),
+    ) -> None:
+        """`answers`, `estimate`: what was learned of all models before. `drivers`: who wakes and puts to sleep those that take turns."""
+        self.drivers = tuple(drivers)
         self._served = dict(served)
         self._answers = answers or RunningMean()
         self.estimate = estimate or TokenEstimate()
+
+    def take_turns(self) -> None:
+        """From now on the drivers say which of their models is awake."""
+        residences = {name: residence for driver in self.drivers for name, residence in driver.residences.items()}
+        for name, served in self._served.items():
+            served.pool.take_turns(residences.get(name))
 
     def __contains__(self, name: str) -> bool:
         return name in self._served
@@ -149,7 +163,9 @@ class Fleet:
         length = common
         if own.value is not None and common is not None:
             length = (own.count * own.value + _PRIOR * common) / (own.count + _PRIOR)
-        return Candidate(served.model, served.pool.usable(), served.pool.load(), length)
+        residence = served.pool.residence
+        wake = None if residence is None else residence.wake_seconds()
+        return Candidate(served.model, served.pool.usable(), served.pool.load(), length, wake)
 
     def observe(self, name: str, usage: Usage, prompt_size: int) -> None:
         """Learns from one answer. `prompt_size`: bytes."""

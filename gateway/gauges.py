@@ -51,6 +51,8 @@ def _sizes(gateway: Gateway) -> Mapping[str, Callable[[], int]]:
     rosters = [served.roster for served in gateway.fleet if served.roster is not None]
     if rosters:
         sizes["backends_leaving"] = lambda: sum(roster.leaving for roster in rosters)
+    if gateway.fleet.drivers:
+        sizes["experts_awake"] = lambda: sum(one.state == "awake" for driver in gateway.fleet.drivers for one in driver.report())
     tokens, store = guard.tokens, memory.store
     if tokens is not None:
         sizes["verified_tokens"] = lambda: len(tokens)
@@ -67,6 +69,8 @@ def _failures(gateway: Gateway) -> Mapping[str, Callable[[], int]]:
     rosters = [served.roster for served in gateway.fleet if served.roster is not None]
     if rosters:
         failures["discovery"] = lambda: sum(roster.standing.failures for roster in rosters)
+    if gateway.fleet.drivers:
+        failures["residency"] = lambda: sum(one.failures for driver in gateway.fleet.drivers for one in driver.report())
     keys, tokens = gateway.guard.keys, gateway.guard.tokens
     if tokens is not None:
         failures["jwks"] = lambda: tokens.keys.failures

@@ -71,13 +71,15 @@ class Candidate:
     """A model as it stands at the moment of the decision.
 
     `load`: requests in flight per usable backend; None if unknown. `answer_tokens`: mean length of its answers so far, in tokens;
-    None before the first one.
+    None before the first one. `wake_seconds`: until it can serve, where models share GPUs and take turns: 0 if it is awake, infinity
+    if nobody knows; None if it takes no turns.
     """
 
     model: Model
     healthy: bool = True
     load: float | None = None
     answer_tokens: float | None = None
+    wake_seconds: float | None = None
 
     @property
     def name(self) -> str:

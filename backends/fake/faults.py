@@ -14,7 +14,7 @@
 | `no_done` | a stream without its last line |
 | `html`, `no_content`, `redirect:URL`, `bad_http`, `truncated`, `slow_headers` | no answer of an OpenAI-style server |
 | `model_absent`, `loading:S`, `flap:S`, `unhealthy` | to health checks: no model, none for S seconds, up and down every S seconds, 503 |
-| `sleep_fails`, `wake_fails`, `load_fails` | to whoever switches it: 500 |
+| `sleep_fails`, `wake_fails`, `reload_fails`, `load_fails` | to whoever switches it: 500 |
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REQUEST_FAULTS = frozenset(
     "hang_after drip status error_first malformed_json missing_blank_line crlf comments event_field bom split_utf8 halved "
     "giant_line endless gzip_bomb no_done html no_content redirect bad_http truncated slow_headers".split()
 )
-STATE_FAULTS = frozenset("model_absent loading flap unhealthy sleep_fails wake_fails load_fails".split())
+STATE_FAULTS = frozenset("model_absent loading flap unhealthy sleep_fails wake_fails reload_fails load_fails".split())
 
 
 @dataclass(frozen=True, slots=True)

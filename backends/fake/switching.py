@@ -93,9 +93,9 @@ async def wake(server: FakeServer, connection: Connection, request: Request) -> 
     """With `tags` only a part wakes; the server is awake when all its parts are."""
     sleeper, tags = server.sleeper, set(request.query.get("tags", TAGS))
     _may_fail(server, "wake_fails")
-    if "weights" in tags & sleeper.sleeping:
-        await asyncio.sleep(server.residency.wake)
-    sleeper.sleeping -= tags
+    seconds = server.residency.wake if "weights" in tags & sleeper.sleeping else 0.0
+    sleeper.sleeping -= tags  # memory is taken at once, and filled by and by
+    await asyncio.sleep(seconds)
     if not sleeper.sleeping:
         sleeper.level = 0
         sleeper.awake.set()
@@ -112,6 +112,7 @@ async def collective_rpc(server: FakeServer, connection: Connection, request: Re
         raise Refused("Missing 'method' in request body")
     if "weights" in server.sleeper.sleeping:
         raise Refused("CUDA error: an illegal memory access was encountered", status=500, kind="InternalServerError")
+    _may_fail(server, "reload_fails")
     await asyncio.sleep(server.residency.reload)
     server.sleeper.lost_weights = False
     connection.respond_json({"results": [None]})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
+from msgspec import structs
 
 from backends.health import condition
 from backends.pool import Backend
@@ -32,7 +34,10 @@ def router(reload: Callable[[], Awaitable[str]]) -> APIRouter:
     @api.get("/admin/backends", summary="Every backend: how it is and why, since when, its load, and when it is looked at next")
     async def show_backends(request: Request) -> dict[str, Any]:
         fleet = gateway_of(request).fleet
-        return {"backends": [_document(served, backend) for served in fleet for backend in served.pool.backends]}
+        experts = [structs.asdict(report) for driver in fleet.drivers for report in driver.report()]
+        for expert in experts:
+            expert["wake_seconds"] = expert["wake_seconds"] if math.isfinite(expert["wake_seconds"]) else None
+        return {"backends": [_document(served, backend) for served in fleet for backend in served.pool.backends], "experts": experts}
 
     return api
 

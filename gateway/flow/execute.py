@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from backends.api import BackendError, Call, Header, InvalidResponse, Response, Timeouts
 from backends.pool import Backend
@@ -167,7 +168,23 @@ class Executor:
                     await asyncio.sleep(delay(len(trail), found.retry_after, self._rng))
 
     async def _place(self, errand: Errand, tried: set[Backend]) -> Place:
-        """A place at a backend, at once or when it is this errand's turn. Raises GatewayError."""
+        """A place at a backend, at once or when it is this errand's turn. Raises GatewayError.
+
+        Whoever chose a model that sleeps knew that it does: it is woken, and the others stand in only if that takes too long.
+        """
+        residence = self._fleet[errand.models[0]].pool.residence if errand.models else None
+        if residence is None:
+            return await self._search(errand, tried)
+        residence.arrived()
+        try:
+            if residence.may_wait() and len(errand.models) > 1:
+                with suppress(GatewayError):
+                    return await self._search(structs.replace(errand, models=errand.models[:1]), tried)
+            return await self._search(errand, tried)
+        finally:
+            residence.left()
+
+    async def _search(self, errand: Errand, tried: set[Backend]) -> Place:
         in_line = bool(errand.models) and self._admission.must_wait(errand.models, errand.priority)
         place = None if in_line else self._take(errand, tried)
         if place is not None:

@@ -184,5 +184,5 @@ class Gateway(RuleBasedStateMachine):
         assert self.used() <= CAPACITY
 
 
-Gateway.TestCase.settings = settings(max_examples=800, stateful_step_count=40, deadline=None)
-TestGroup = pytest.mark.timeout(900)(Gateway.TestCase)
+Gateway.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestGroup = pytest.mark.timeout(300)(Gateway.TestCase)
