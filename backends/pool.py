@@ -190,10 +190,15 @@ class Pool:
         self.ejections.follow([backend.standing for backend in self.backends])
 
     def take_turns(self, residence: Residence | None) -> None:
-        """The model is one of those that share GPUs; None: it is not."""
+        """The model is one of those that share GPUs; None: it is not. A new residence hears of the calls that are under way."""
+        if residence is self.residence:
+            return
         self.residence = residence
         for backend in self.backends:
             backend.residence = residence
+            if residence is not None:
+                for _ in range(backend.inflight):
+                    residence.started()
 
     @property
     def remembered(self) -> int:

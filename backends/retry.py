@@ -136,8 +136,10 @@ class RetryBudget:
         self.retrying -= 1
         self._call_next()
 
-    async def turn(self, held: bool, seconds: float) -> bool:
-        """Waits in line for room, at most so long. Returns whether there is some; false at once if the line is too long already."""
+    async def turn(self, held: bool, seconds: float, worth_it: Callable[[], bool]) -> bool:
+        """Waits in line for room, at most so long. Returns whether there is some; false at once if the line is too long already, and as
+        soon as it is not worth it any more.
+        """
         if len(self._line) + 1 > self._most() * seconds / WINDOW:
             return False
         called, end = asyncio.Event(), self._clock() + seconds
@@ -145,7 +147,7 @@ class RetryBudget:
         try:
             while not (self._line[0] is called and self.has_room(held)):
                 left = end - self._clock()
-                if left <= 0:
+                if left <= 0 or not worth_it():
                     return False
                 called.clear()
                 with suppress(TimeoutError):
@@ -181,11 +183,11 @@ class Retries:
         self._take()
         return True
 
-    async def wait(self, seconds: float) -> bool:
-        """Whether this request may make one more attempt, now or within so many seconds."""
+    async def wait(self, seconds: float, worth_it: Callable[[], bool] = lambda: True) -> bool:
+        """Whether this request may make one more attempt, now or within so many seconds. `worth_it`: asked now and then while it waits."""
         if self.acquire():
             return True
-        if seconds <= 0 or not await self._budget.turn(self._held, seconds):
+        if seconds <= 0 or not await self._budget.turn(self._held, seconds, worth_it):
             return False
         self._take()
         return True

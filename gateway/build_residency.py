@@ -19,6 +19,8 @@ def build_driver(section: ResidencySection, backends: Mapping[str, Sequence[Back
 
     def ready(name: str) -> None:
         for backend in backends[name]:
+            if section.how == "lora" and backend.health == "loading":
+                backend.health, backend.why = "up", ""  # its server lists the adapter now, and health checks will find it a second later
             backend.notify()
 
     servers = {name: [_server(section, name, backend) for backend in backends[name]] for name in section.models}

@@ -92,7 +92,7 @@ async def _run(once: bool, host: str, port: int) -> int:
     config = _config(urls)
     gateway = build(config, build_routes(config, Registry()), None if once else sys.stdout, plain=True)
     switch = Switch(gateway)
-    server = Server(settings(switch, host, port), gateway.life, lambda: gateway.config.server, switch.want)
+    server = Server(settings(switch, host, port, lambda: gateway.config.server), gateway.life, lambda: gateway.config.server, switch.want)
     serving = asyncio.create_task(server.serve())
     try:
         while not server.started:

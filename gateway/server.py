@@ -20,6 +20,7 @@ from gateway.app import build
 from gateway.blueprint import Blueprint, read
 from gateway.lifecycle import Life
 from gateway.listening import listen
+from gateway.patience import hurry, protocol
 from gateway.reload import Switch
 from gateway.sections.server import ServerSection
 from gateway.watching import Watch
@@ -91,6 +92,7 @@ class Server(uvicorn.Server):
     async def main_loop(self) -> None:
         """Serves until it is asked to end. The clock behind the `date` header goes on until nobody is left."""
         clock = asyncio.create_task(super().main_loop())
+        hurrying = asyncio.create_task(hurry(self._connections))
         await self._asked.wait()
         section = self._section()
         await self._leave(section.pre_stop_seconds)
@@ -99,6 +101,7 @@ class Server(uvicorn.Server):
         await self._cut_off()
         await self._hang_up()
         self.should_exit = True
+        hurrying.cancel()
         await clock
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -202,7 +205,11 @@ def run(path: Path, blueprint: Blueprint, watch: Watch, host: str, port: int, le
         tidy=gc.collect,
         beside=(leash,) if leash is not None else (),
     )
-    server = Server(settings(switch, host, port), gateway.life, lambda: switch.gateway.config.server, switch.want)
+
+    def section() -> ServerSection:
+        return switch.gateway.config.server
+
+    server = Server(settings(switch, host, port, section), gateway.life, section, switch.want)
     if leash is not None:
         leash.lost = server.stop
     else:
@@ -220,14 +227,14 @@ def log_to_stderr() -> None:
     _log.propagate = False
 
 
-def settings(app: object, host: str, port: int) -> uvicorn.Config:
-    """uvicorn as the gateway needs it: uvloop and httptools, no access log, no server header."""
+def settings(app: object, host: str, port: int, section: Callable[[], ServerSection]) -> uvicorn.Config:
+    """uvicorn as the gateway needs it: uvloop and httptools, no access log, no server header. `section`: the settings in force."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=protocol(section),
         ws="none",
         lifespan="on",
         log_level="warning",

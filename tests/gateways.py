@@ -115,7 +115,7 @@ class Stage:
         drawn = self.read(Parts())
         gateway = build(drawn.config, drawn.routes, log, keys=drawn.keys, parts=drawn.parts, folder=drawn.folder)
         self.switch = Switch(gateway, self.read)
-        self.server = Server(settings(self.switch, "127.0.0.1", 0), gateway.life, self._section)
+        self.server = Server(settings(self.switch, "127.0.0.1", 0, self._section), gateway.life, self._section)
 
     def read(self, before: Parts) -> Blueprint:
         """A keys file, if one is named, is found by its full path."""

@@ -95,11 +95,8 @@ class Driver:
         self._look_seconds = look_seconds
         self._changed = asyncio.Event()
         self._locks = {name: asyncio.Lock() for name in servers}
-
-    @property
-    def residences(self) -> Mapping[str, Residence]:
+        self.residences: Mapping[str, Residence] = {name: Residence(group, name, self._changed) for name in servers}
         """By expert."""
-        return {name: Residence(self._group, name, self._changed) for name in self._servers}
 
     @property
     def held(self) -> float:

@@ -34,6 +34,9 @@ def evaluate(
     newer: Annotated[
         Path | None, typer.Option("--drift", help="a table of newer prompts (`pointsman ledger outcomes`): are they still like train's?")
     ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="recorded answers to the table's questions (Parquet): planners are played on them")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
     """Judge routers on questions with known outcomes, against the single models, coin tosses and the oracle, with 95 % intervals."""
@@ -45,6 +48,11 @@ def evaluate(
     if outcomes is None or ledger is not None:
         typer.echo("name one of --outcomes TABLE and --ledger FILE", err=True)
         raise typer.Exit(WRONG_INPUT)
+    if answers is not None:
+        from gateway.cli.rounds import evaluate_rounds
+
+        evaluate_rounds(outcomes, answers, artifact or [], models, split, vectors, as_json)
+        return
     from gateway.cli.learning import load_outcomes
 
     table, _ = load_outcomes(outcomes, models)

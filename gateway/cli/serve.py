@@ -29,6 +29,9 @@ def serve(
     blueprint = load_blueprint(config)
     if blueprint.config.auth is None and leash < 0:
         _warn(host, insecure)
+    if workers > 1 and blueprint.config.residency:
+        typer.echo("--workers: models that take turns (`residency`) need one process, which knows what is awake", err=True)
+        raise typer.Exit(WRONG_INPUT)
     if workers > 1:
         del blueprint
         from gateway.supervisor import run_workers

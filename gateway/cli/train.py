@@ -23,9 +23,12 @@ ROUTERS = (
     "knn clusters pilot two_step matrix_factorization latent mlp gbm graph adapter language prior blend".split()  # the keys of FAMILIES
 )
 
+ROUNDS = "rl-rounds"
+"""Not a router that asks once: it learns from recorded answers."""
+
 
 def train(
-    router: Annotated[str, typer.Argument(help="what to fit: " + ", ".join(ROUTERS))],
+    router: Annotated[str, typer.Argument(help="what to fit: " + ", ".join((*ROUTERS, ROUNDS)))],
     outcomes: Annotated[Path, typer.Option(help="an outcomes table (Parquet)")],
     out: Annotated[Path, typer.Option(help="folder of the artifact; one that lies there is replaced")],
     models: Annotated[str | None, typer.Option(help="the models to choose among, with commas between; default: all of the table")] = None,
@@ -38,12 +41,18 @@ def train(
     members: Annotated[str | None, typer.Option(help="blend: its members, with commas between")] = None,
     max_mean_usd: Annotated[float | None, typer.Option(help="two_step: the most that a question may cost on average")] = None,
     max_billions: Annotated[float | None, typer.Option(help="two_step: the most parameters of all models that are kept")] = None,
+    answers: Annotated[Path | None, typer.Option(help="rl-rounds: recorded answers to the table's questions (Parquet)")] = None,
 ) -> None:
     """Fit a router to the train split of an outcomes table, its knobs to the validation split, and write an artifact."""
     from gateway.cli.learning import encode, encoder_named, load_outcomes
 
+    if router == ROUNDS:
+        from gateway.cli.rounds import train_rounds
+
+        train_rounds(outcomes, answers, models, out, encoder, vectors, seed)
+        return
     if router not in ROUTERS:
-        typer.echo(f"there is no router named {router!r} to train; known: {', '.join(ROUTERS)}", err=True)
+        typer.echo(f"there is no router named {router!r} to train; known: {', '.join((*ROUTERS, ROUNDS))}", err=True)
         raise typer.Exit(WRONG_INPUT)
     known = _cards(cards, outcomes)
     table, whole = load_outcomes(outcomes, models, known if router == "prior" else {})

@@ -8,7 +8,7 @@ import string
 
 import pytest
 
-from tests.gateways import chat, fake, model, pair, serving
+from tests.gateways import chat, fake, model, pair, serving, until
 
 BODY = json.dumps(chat()).encode()
 LENGTH = b"content-length: %d\r\n" % len(BODY)
@@ -110,6 +110,10 @@ async def test_label_values_come_from_closed_sets() -> None:
         async def series() -> int:
             return len((await running.client.get("/metrics")).text.splitlines())
 
+        async def loads() -> bool:
+            return (await running.client.get("/metrics")).text.count("pointsman_backend_waiting{") == 2
+
+        assert await until(loads, 10)
         before = await series()
         rng = random.Random(1)
         for _ in range(500):

@@ -27,7 +27,7 @@ from backends.pool import Backend
 from backends.residency.driver import Driver, ExpertReport
 from gateway.build_residency import build_driver
 from gateway.sections.residency import ResidencySection
-from tests.gateways import chat, until
+from tests.gateways import chat, model, serving, until
 
 TIMES = Residency(sleep=0.02, wake=0.03, reload=0.05, adapter=0.02, while_asleep="crash")
 QUICK = {"min_stay_seconds": 0.05, "max_wait_seconds": 1.0, "retry_seconds": 0.1, "max_retry_seconds": 0.3, "look_seconds": 0.2}
@@ -316,3 +316,18 @@ async def test_a_server_without_sleep_mode_stays_awake_and_says_why() -> None:
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
     plain.close()
+
+
+async def test_adapters_behind_the_gateway_serve_as_soon_as_they_are_loaded() -> None:
+    """A health check that did not find the adapter holds nobody up once it is loaded."""
+    async with AsyncExitStack() as stack:
+        base = await stack.enter_async_context(fake("base", TIMES))
+        models = [model(name, base.url, served_as=f"adapter-{name}") for name in "abc"]
+        group = {"models": list("abc"), "capacity": 2, "how": "lora", "paths": {name: f"/adapters/{name}" for name in "abc"}, **QUICK}
+        running = await stack.enter_async_context(serving({"models": models, "health": {"interval_seconds": 60}, "residency": [group]}))
+        assert await until(lambda: all(served.pool.backends[0].health == "loading" for served in running.gateway.fleet), 10)
+        started = time.monotonic()
+        answers = await asyncio.gather(*(running.post(**chat(name, f"question {n}")) for n, name in enumerate("abcabcabc")))
+        assert [answer.status_code for answer in answers] == [200] * 9
+        assert time.monotonic() - started < 20
+        assert len(base.adapters) == 2
