@@ -76,8 +76,6 @@ class Gateway:
     memory: Memory
     decider: Decider
     executor: Executor
-    plans: Plans
-    rounds: Rounds
     bookkeeper: Bookkeeper
     feedback: Feedback
     snapshots: tuple[Snapshots, ...]
@@ -126,9 +124,7 @@ def build(
         guard=guard,
         memory=memory,
         decider=_decider(config, routes, fleet, memory, threads, metrics, ids, rng),
-        executor=(executor := _executor(config, fleet, admission, rng, parts)),
-        plans=Plans(fleet, routes, threads, metrics),
-        rounds=Rounds(executor, fleet, clock=time.perf_counter),
+        executor=_executor(config, fleet, admission, rng, parts),
         bookkeeper=Bookkeeper(fleet, candidates, metrics, journal, ledger, memory.decisions, guard.limits),
         feedback=build_feedback(config, memory, ledger, metrics, learning, ids, parts),
         snapshots=_snapshots(routes, learning, parts),
@@ -260,8 +256,8 @@ def _proxy(gateway: Gateway, endpoint: Endpoint) -> Completions:
         gateway.memory.repeats,
         gateway.decider,
         gateway.executor,
-        gateway.plans,
-        gateway.rounds,
+        Plans(gateway.fleet, gateway.routes, gateway.threads, gateway.metrics),
+        Rounds(gateway.executor, gateway.fleet, clock=time.perf_counter),
         gateway.bookkeeper,
         gateway.deadlines,
         Settings(config.server.max_body_bytes, config.server.write_seconds, config.ledger.prompts),
