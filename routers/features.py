@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from routers import wording
+from routers.learned import Prompts
 
 if TYPE_CHECKING:
     from routers.artifacts import Tensor
-    from routers.learned import Floats, Lessons, Prompts, Stored
+    from routers.learned import Floats, Lessons, Stored
 
 WIDTH = 96
 """Numbers that wording is brought down to."""
@@ -21,16 +24,53 @@ SCALE = np.float32(4.0)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Wording as few numbers: a table float16 (DIMENSIONS, WIDTH) of latent topics (Deerwester et al. 1990)."""
+    """Wording as few numbers: `topics`, float32 (DIMENSIONS, WIDTH) of float16's precision, are latent (Deerwester et al. 1990)."""
 
-    table: Tensor
+    topics: Floats
+
+    @property
+    def table(self) -> Tensor:
+        """The topics as an artifact keeps them: float16."""
+        return self.topics.astype(np.float16)
 
     def rows(self, prompts: Prompts) -> Floats:
         """float32 (n, d + WIDTH): the vector, and the wording at unit length, both scaled."""
-        worded = np.stack([wording.weighed(signs, self.table) for signs in prompts.signs])
-        worded /= np.maximum(np.linalg.norm(worded, axis=1, keepdims=True), 1e-9)
-        found: Floats = np.concatenate([prompts.vectors, worded], axis=1) * SCALE
+        if isinstance(prompts, ReadTogether) and prompts.reading is self:
+            return prompts.rows
+        meaning = prompts.vectors.shape[1]
+        found = np.empty((len(prompts), meaning + self.topics.shape[1]), dtype=np.float32)
+        np.multiply(prompts.vectors, SCALE, out=found[:, :meaning])
+        for row, signs in zip(found[:, meaning:], prompts.signs, strict=True):
+            worded = wording.weighed(signs, self.topics)
+            np.multiply(worded, SCALE / max(math.sqrt(worded @ worded), 1e-9), out=row)
         return found
+
+
+@dataclass(frozen=True)
+class ReadTogether(Prompts):
+    """Prompts for several routers that share a reading: their rows are computed once. `worded`: the same prompts, unread."""
+
+    reading: Reading
+    worded: Prompts
+
+    @classmethod
+    def of(cls, prompts: Prompts, reading: Reading) -> Self:
+        return cls(prompts.vectors, prompts.texts, reading, prompts)
+
+    @cached_property
+    def rows(self) -> Floats:
+        return self.reading.rows(self.worded)
+
+    @cached_property
+    def signs(self) -> tuple[wording.Places, ...]:
+        return self.worded.signs
+
+
+def softmax(value: Floats) -> Floats:
+    """Along the last axis."""
+    chances = np.exp(value - np.maximum.reduce(value, axis=-1, keepdims=True))
+    found: Floats = (chances / np.add.reduce(chances, axis=-1, keepdims=True)).astype(np.float32, copy=False)
+    return found
 
 
 def reading(lessons: Lessons, seed: int) -> Reading:
@@ -41,9 +81,9 @@ def reading(lessons: Lessons, seed: int) -> Reading:
 
     width = min(WIDTH, len(lessons) - 1)
     found = TruncatedSVD(width, random_state=seed, n_iter=4).fit(sparse(lessons.prompts))
-    table = np.zeros((wording.DIMENSIONS, WIDTH), dtype=np.float16)
-    table[:, :width] = found.components_.T
-    return Reading(table)
+    topics = np.zeros((wording.DIMENSIONS, WIDTH), dtype=np.float32)
+    topics[:, :width] = found.components_.T.astype(np.float16)
+    return Reading(topics)
 
 
 def sparse(prompts: Prompts) -> Any:
@@ -56,4 +96,4 @@ def sparse(prompts: Prompts) -> Any:
 
 def stored_reading(stored: Stored) -> Reading:
     """Raises BadArtifact."""
-    return Reading(stored.shared("reading", wording.DIMENSIONS, WIDTH))
+    return Reading(stored.shared("reading", wording.DIMENSIONS, WIDTH).astype(np.float32))

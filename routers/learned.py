@@ -73,6 +73,7 @@ class Lessons:
     """Outcomes to learn from: n prompts, m models. `scores`, `costs`: float32 (n, m), NaN where unknown. `datasets`: n names.
 
     `aside`: float32 (n, x), outcomes of other models on the same prompts, NaN where unknown: they tell hard prompts from easy ones.
+    `aside_cards`: what is known of these x models, or nothing: they also teach what a card says of a model.
     `reading`: how wording becomes numbers, where that is settled; None: whoever needs it settles it.
     `cards`: what is known of the models themselves (price, window, description); a model that has none has a bare card.
     """
@@ -85,6 +86,7 @@ class Lessons:
     cards: tuple[Model, ...] = ()
     reading: Reading | None = None
     aside: Floats | None = None
+    aside_cards: tuple[Model, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError if the parts do not fit together."""
@@ -93,6 +95,8 @@ class Lessons:
             raise ValueError(f"vectors {vectors.shape} and scores {self.scores.shape} do not fit {len(self.models)} models")
         if len(set(self.models)) != len(self.models):
             raise ValueError("a model is named twice")
+        if self.aside_cards and (self.aside is None or self.aside.shape[1] != len(self.aside_cards)):
+            raise ValueError(f"{len(self.aside_cards)} cards do not fit the outcomes of other models")
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3):
             raise ValueError("the vectors are not all of unit length")
         known = self.scores[~np.isnan(self.scores)]

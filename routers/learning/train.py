@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +19,6 @@ from routers.learning.platt import calibrate
 from routers.learning.promise import Held
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from routers.api import Embeddings, Encoder
     from routers.artifacts import Tensor
     from routers.learned import Floats, Rows
@@ -44,10 +42,10 @@ def school(
     vectors: Embeddings,
     cards: Mapping[str, Model],
     newcomers: Sequence[str] = (),
-    aside: NDArray[np.float64] | None = None,
+    aside: Outcomes | None = None,
 ) -> School:
     """`vectors` (n, d): of the table's n prompts. `cards`: what is known of models, by name. `newcomers`: models without any outcome.
-    `aside`: (n, x), scores of models that are not to be chosen among, NaN where unknown; they help to tell hard prompts from easy ones.
+    `aside`: the same questions with models that are not to be chosen among; they help to tell hard prompts from easy ones.
 
     Raises ValueError if train has too few questions.
     """
@@ -65,8 +63,10 @@ def school(
         names,
         tuple(outcomes.datasets[row] for row in train.tolist()),
         tuple(cards.get(name, Model(name)) for name in names),
-        aside=None if aside is None or not aside.shape[1] else aside[train].astype(np.float32),
     )
+    if aside is not None and aside.models:
+        others = tuple(cards.get(name, Model(name)) for name in aside.models)
+        lessons = replace(lessons, aside=aside.scores[train].astype(np.float32), aside_cards=others)
     try:
         pool = Pool.of(outcomes, "validation")
     except ValueError:

@@ -7,14 +7,14 @@ prompts that they had not seen; then they are fitted on all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from routers.artifacts import SETTINGS, BadArtifact
-from routers.features import reading
+from routers.features import Reading, ReadTogether, reading, softmax
 from routers.learned import Expected, LearnedScorer, Lessons, Predictor, Prompts, Stored, logit, sigmoid
 from routers.learning.centroids import centroids
 from routers.learning.descent import Pace, descend, masked_error
@@ -56,7 +56,7 @@ USUAL = ("two_step", "mlp", "graph")
 @dataclass(frozen=True, slots=True)
 class Blend:
     """j members. `centres`: float32 (c, d), the neighbourhoods. `everywhere`: (j,) and `weights`: (c, j), added up: logarithms of the
-    members' weights. `slope`: (1,), `shift`: (m,): of the blended logit.
+    members' weights. `slope`: (1,), `shift`: (m,): of the blended logit. `reading`: of those members that have one; it is the same one.
     """
 
     members: Mapping[str, Predictor]
@@ -65,15 +65,19 @@ class Blend:
     weights: Floats
     slope: Floats
     shift: Floats
+    reading: Reading | None = field(default=None, kw_only=True)
 
     def expect(self, prompts: Prompts) -> Expected:
-        found = [member.expect(prompts) for member in self.members.values()]
-        means, spreads = np.stack([one.mean for one in found], axis=2), np.stack([one.spread for one in found], axis=2)
-        weights = _softmax(_near(prompts.vectors, self.centres) @ self.weights + self.everywhere)
-        mean = sigmoid(self.slope * np.einsum("nmj,nj->nm", logit(means), weights) + self.shift)
-        apart = np.einsum("nmj,nj->nm", (means - mean[:, :, None]) ** 2, weights)
-        own = np.einsum("nmj,nj->nm", spreads, weights)
-        return Expected(mean, np.sqrt(apart + own**2).astype(np.float32))
+        asked = prompts if self.reading is None else ReadTogether.of(prompts, self.reading)
+        means, spreads = np.empty((2, len(prompts), len(self.shift), len(self.members)), dtype=np.float32)
+        for place, member in enumerate(self.members.values()):
+            found = member.expect(asked)
+            means[:, :, place], spreads[:, :, place] = found.mean, found.spread
+        weights = softmax(_near(prompts.vectors, self.centres) @ self.weights + self.everywhere)[:, :, None]
+        mean = sigmoid(self.slope * (logit(means) @ weights)[:, :, 0] + self.shift)
+        apart = means - mean[:, :, None]
+        apart, own = ((apart * apart) @ weights)[:, :, 0], (spreads @ weights)[:, :, 0]
+        return Expected(mean, np.sqrt(apart + own * own))
 
     def tensors(self) -> Mapping[str, Tensor]:
         weights = {"everywhere": self.everywhere, "weights": self.weights, "slope": self.slope, "shift": self.shift}
@@ -91,13 +95,7 @@ class Blend:
 
 
 def _near(vectors: Floats, centres: Floats) -> Floats:
-    return _softmax(SHARPNESS * (vectors @ centres.T))
-
-
-def _softmax(value: Floats) -> Floats:
-    chances = np.exp(value - value.max(axis=-1, keepdims=True))
-    found: Floats = (chances / chances.sum(axis=-1, keepdims=True)).astype(np.float32)
-    return found
+    return softmax(SHARPNESS * (vectors @ centres.T))
 
 
 def fit(lessons: Lessons, knob: float, seed: int = 0, members: Sequence[str] = USUAL) -> Blend:
@@ -110,7 +108,7 @@ def fit(lessons: Lessons, knob: float, seed: int = 0, members: Sequence[str] = U
     centres = centroids(lessons.prompts.vectors, int(knob), seed)
     start = _weigh(_near(lessons.prompts.vectors, centres), logit(unseen), lessons.scores, seed)
     fitted = {name: MEMBERS[name][0](lessons, MEMBERS[name][2], seed) for name in members}
-    return Blend(fitted, centres, *start)
+    return Blend(fitted, centres, *start, reading=lessons.reading)
 
 
 def _unseen(lessons: Lessons, seed: int, members: Sequence[str]) -> Floats:
@@ -137,7 +135,7 @@ def _weigh(near: Floats, logits: Floats, scores: Floats, seed: int) -> Sequence[
 
     def gradients(now: Sequence[Floats], where: Rows) -> Sequence[Floats]:
         close, taken = near[where], logits[where]
-        weights = _softmax(close @ now[1] + now[0])
+        weights = softmax(close @ now[1] + now[0])
         mixed = np.einsum("nmj,nj->nm", taken, weights)
         error = masked_error(sigmoid(now[2] * mixed + now[3]), scores[where])
         pull = now[2] * np.einsum("nm,nmj->nj", error, taken)
@@ -154,7 +152,7 @@ def read(stored: Stored) -> Blend:
     unknown = [name for name in names if name not in MEMBERS]
     if unknown or not names:
         raise BadArtifact(stored.folder, f"{SETTINGS}: members {', '.join(unknown) or 'are none'}; known: {', '.join(MEMBERS)}")
-    members = {name: MEMBERS[name][1](stored.part(name)) for name in names}
+    members, reading = _sharing({name: MEMBERS[name][1](stored.part(name)) for name in names})
     centres = stored.array("centres", None, None)
     weights = stored.array("weights", len(centres), len(names))
     return Blend(
@@ -164,7 +162,20 @@ def read(stored: Stored) -> Blend:
         weights,
         stored.array("slope", 1),
         stored.array("shift", len(stored.models)),
+        reading=reading,
     )
+
+
+def _sharing(members: Mapping[str, Predictor]) -> tuple[Mapping[str, Predictor], Reading | None]:
+    """The members with one and the same reading for all whose readings are equal to the first one's, and that reading."""
+    found: Reading | None = None
+    shared = dict(members)
+    for name, member in members.items():
+        if isinstance(member, mlp.Mlps | gbm.Forest | graph.Graph | latent.Abilities | matrix_factorization.Factors):
+            found = found or member.reading
+            if np.array_equal(member.reading.topics, found.topics):
+                shared[name] = replace(member, reading=found)
+    return shared, found
 
 
 class BlendScorer(LearnedScorer):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -14,13 +14,36 @@ from routers.learned import Expected, LearnedScorer, Lessons, Prompts, Stored, s
 
 if TYPE_CHECKING:
     from routers.artifacts import Tensor
-    from routers.learned import Floats
+    from routers.learned import Floats, Rows
 
 KNOBS = (7.0, 15.0)
 """Leaves of a tree."""
 TREES = 60
 SPREAD = 0.05
 """What trees do not say themselves; brought to the right size on validation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A forest's nodes one after the other. `feature`, `threshold`, `value`: of each; `next`: of each two, where those go whose feature is
+    at most the threshold, and the others; a leaf is followed by itself. `roots`: (t,).
+    """
+
+    feature: Rows
+    threshold: Floats
+    next: Rows
+    value: Tensor
+    roots: Rows
+
+    @classmethod
+    def of(cls, forest: Forest) -> Self:
+        trees, size = forest.feature.shape
+        roots = np.arange(trees, dtype=np.int64) * size
+        is_leaf = forest.feature < 0
+        itself = np.arange(size)
+        follow = [np.where(is_leaf, itself, side) + roots[:, None] for side in (forest.left, forest.right)]
+        feature = np.where(is_leaf, 0, forest.feature).astype(np.int64)
+        return cls(feature.ravel(), forest.threshold.ravel(), np.stack(follow, axis=2).ravel(), forest.value.ravel().astype(float), roots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +62,22 @@ class Forest:
     owner: Tensor
     depth: int
     models: int
+    walk: Walk = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "walk", Walk.of(self))
 
     def expect(self, prompts: Prompts) -> Expected:
-        rows = self.reading.rows(prompts)
-        trees = np.arange(len(self.owner))
-        belongs = np.zeros((len(self.owner), self.models), dtype=np.float32)
-        belongs[trees, self.owner] = 1.0
-        mean = np.stack([sigmoid(self._leaves(row, trees) @ belongs) for row in rows])
+        found = [self._logits(row) for row in self.reading.rows(prompts)]
+        mean = sigmoid(np.stack(found))
         return Expected(mean, np.full_like(mean, SPREAD))
 
-    def _leaves(self, row: Floats, trees: Any) -> Floats:
-        """The value of the leaf that a row (d,) comes to in each tree: all trees go down side by side."""
-        node = np.zeros(len(trees), dtype=np.int64)
+    def _logits(self, row: Floats) -> Tensor:
+        """Of each model (m,), for a row (d,): all trees go down side by side."""
+        walk, node = self.walk, self.walk.roots
         for _ in range(self.depth):
-            feature = self.feature[trees, node]
-            below = row[feature] <= self.threshold[trees, node]
-            node = np.where(feature < 0, node, np.where(below, self.left[trees, node], self.right[trees, node]))
-        found: Floats = self.value[trees, node]
+            node = walk.next.take(2 * node + (row.take(walk.feature.take(node)) > walk.threshold.take(node)))
+        found: Tensor = np.bincount(self.owner, walk.value.take(node), self.models)
         return found
 
     def tensors(self) -> Mapping[str, Tensor]:

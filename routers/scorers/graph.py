@@ -8,8 +8,8 @@ outcomes are taken out of all that it hears. A small net reads the messages; a n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from routers.learned import Expected, LearnedScorer, Lessons, Prompts, Stored
 from routers.learning.descent import Pace
 from routers.learning.nets import Nets, Recipe, train
 from routers.learning.nets import read as read_nets
-from routers.scorers.knn import indexed, nearest, restored, written
+from routers.scorers.knn import Index, nearest
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from routers.artifacts import Tensor
     from routers.learned import Floats
 
@@ -35,8 +37,8 @@ COMMON = 0.2
 PACE = Pace(epochs=15, rate=3e-3, decay=0.1)
 DROPPED = 0.5
 NETS = 3
-EXACT_ROWS = 3_000
-"""Of more prompts, the neighbours are looked up in an index."""
+EXACT_ROWS, SEARCHED = 3_000, 32
+"""Of more prompts, the neighbours are looked up in an index, which keeps so many candidates while it looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +51,53 @@ class Known:
     scores: Floats
     means: Floats
     entities: Floats
-    index: Any = None
+    index: Index | None = None
+    leanings: Floats = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """`leanings`: float32 (wording.DIMENSIONS, m + 1), for each entity its mean and a 1; 0 for a sign that is none."""
+        counts = self.entities[:, -1:]
+        means = np.append(self.entities[:, :-1] / (counts + PRIOR), np.ones_like(counts), axis=1)
+        object.__setattr__(self, "leanings", np.where(self._are_entities(counts), means, np.float32(0)))
 
     def messages(self, rows: Floats, prompts: Prompts, own: Floats | None) -> Floats:
         """(n, messages) for prompts with these rows of features. `own`: (n, m), outcomes of prompts that are themselves in the graph."""
-        found = []
+        found = np.empty((len(prompts), rows.shape[1] + self.vectors.shape[1] + 2 * len(self.means)), dtype=np.float32)
         for place in range(len(prompts)):
-            mine = None if own is None else own[place]
+            signs, mine = prompts.signs[place], None if own is None else own[place]
             near, outcomes = self._neighbours(prompts.vectors[place], mine is not None)
-            found.append(np.concatenate([rows[place], near * 4, outcomes * 3, self._entities(prompts.signs[place], mine) * 3]))
-        return np.stack(found).astype(np.float32)
+            entities = self._leaning(signs) if mine is None else self._entities(signs, mine)
+            np.concatenate([rows[place], near * 4, outcomes * 3, entities * 3], out=found[place])
+        return found
 
     def _neighbours(self, vector: Floats, is_known: bool) -> tuple[Floats, Floats]:
         places = nearest(self.vectors, self.index, vector, NEIGHBOURS + is_known)
         if is_known and len(places) > 1:  # without the prompt itself
             places = np.delete(places, np.argmax(self.vectors[places] @ vector))
-        scores = self.scores[places] - self.means
-        known = ~np.isnan(scores)
-        return self.vectors[places].mean(axis=0), np.where(known, scores, 0).sum(axis=0) / (known.sum(axis=0) + PRIOR)
+        gains = self.scores.take(places, axis=0) - self.means
+        unknown = np.isnan(gains)
+        counts = len(places) - np.add.reduce(unknown, axis=0)
+        outcomes: Floats = np.add.reduce(np.where(unknown, np.float32(0), gains), axis=0) / (counts + np.float32(PRIOR))
+        near: Floats = np.add.reduce(self.vectors.take(places, axis=0), axis=0) / np.float32(len(places))
+        return near, outcomes
 
-    def _entities(self, signs: wording.Places, own: Floats | None) -> Floats:
-        sums, counts = self.entities[signs, :-1], self.entities[signs, -1:]
-        if own is not None:
-            sums, counts = sums - np.nan_to_num(own - self.means), counts - 1
-        entities = (counts[:, 0] > 0) & (counts[:, 0] < COMMON * len(self.vectors))
+    def _leaning(self, signs: wording.Places) -> Floats:
+        """What the entities among these signs say of each model (m,)."""
+        total = np.add.reduce(self.leanings.take(signs, axis=0), axis=0)
+        found: Floats = total[:-1] / max(total[-1], np.float32(1))
+        return found
+
+    def _entities(self, signs: wording.Places, own: Floats) -> Floats:
+        """The same for a prompt that is in the graph, without its own outcomes."""
+        sums, counts = self.entities[signs, :-1] - np.nan_to_num(own - self.means), self.entities[signs, -1:] - 1
+        entities = self._are_entities(counts)[:, 0]
         if not entities.any():
             return np.zeros(len(self.means), dtype=np.float32)
         found: Floats = (sums[entities] / (counts[entities] + PRIOR)).mean(axis=0).astype(np.float32)
         return found
+
+    def _are_entities(self, counts: Floats) -> NDArray[np.bool_]:
+        return (counts > 0) & (counts < COMMON * len(self.vectors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +113,7 @@ class Graph:
 
     def tensors(self) -> Mapping[str, Tensor]:
         known = {"vectors": self.known.vectors, "scores": self.known.scores, "means": self.known.means, "entities": self.known.entities}
-        index = {} if self.known.index is None else {"index": written(self.known.index)}
+        index = {} if self.known.index is None else {"index": self.known.index.written()}
         return {"reading": self.reading.table, **known, **index, **self.nets.tensors()}
 
     def settings(self) -> Mapping[str, object]:
@@ -101,16 +122,20 @@ class Graph:
 
 def fit(lessons: Lessons, knob: float, seed: int = 0) -> Graph:
     """The graph of the lessons, and nets that read its messages."""
-    found = reading(lessons, seed)
+    found, known = reading(lessons, seed), attached(lessons)
+    messages = known.messages(found.rows(lessons.prompts), lessons.prompts, lessons.scores)
+    targets = lessons.scores if lessons.aside is None else np.concatenate([lessons.scores, lessons.aside], axis=1)
+    return Graph(found, known, train(messages, targets, len(lessons.models), Recipe(int(knob), DROPPED, NETS, PACE), seed))
+
+
+def attached(lessons: Lessons) -> Known:
+    """The prompts of lessons with their outcomes and entities. Raises ValueError if of a model no outcome is known."""
     entities = np.zeros((wording.DIMENSIONS, len(lessons.models) + 1), dtype=np.float32)
     for signs, gain in zip(lessons.prompts.signs, np.nan_to_num(lessons.scores - lessons.means), strict=True):
         entities[signs, :-1] += gain
         entities[signs, -1] += 1
     vectors = np.asarray(lessons.prompts.vectors, dtype=np.float32)
-    known = Known(vectors, lessons.scores, lessons.means, entities, indexed(vectors) if len(vectors) > EXACT_ROWS else None)
-    messages = known.messages(found.rows(lessons.prompts), lessons.prompts, lessons.scores)
-    targets = lessons.scores if lessons.aside is None else np.concatenate([lessons.scores, lessons.aside], axis=1)
-    return Graph(found, known, train(messages, targets, len(lessons.models), Recipe(int(knob), DROPPED, NETS, PACE), seed))
+    return Known(vectors, lessons.scores, lessons.means, entities, Index.of(vectors, SEARCHED) if len(vectors) > EXACT_ROWS else None)
 
 
 def read(stored: Stored) -> Graph:
@@ -120,8 +145,7 @@ def read(stored: Stored) -> Graph:
     if scores.shape != (len(vectors), models):
         raise BadArtifact(stored.folder, f"{TENSORS}: tensor 'scores' {scores.shape} does not fit {len(vectors)} vectors of its models")
     entities = stored.array("entities", wording.DIMENSIONS, models + 1)
-    index = restored(stored, vectors) if len(vectors) > EXACT_ROWS else None
-    known = Known(vectors, scores, stored.array("means", models), entities, index)
+    known = Known(vectors, scores, stored.array("means", models), entities, Index.read(stored, vectors, SEARCHED))
     inputs = 2 * vectors.shape[1] + WIDTH + 2 * models
     return Graph(stored_reading(stored), known, read_nets(stored, inputs))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field
@@ -14,18 +14,79 @@ from routers.artifacts import TENSORS, BadArtifact
 from routers.learned import Expected, LearnedScorer, Lessons, Prompts, Stored
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from routers.api import Embedding, Embeddings
     from routers.artifacts import Tensor
     from routers.learned import Floats, Rows
 
 KNOBS = (10, 50, 100, 200)
 """Few and far between: with more, what validation prefers is noise."""
-EXACT_ROWS = 50_000
+EXACT_ROWS = 10_000
 """Of more prompts, the neighbours are looked up in a graph (HNSW, Malkov and Yashunin 2018) that finds nearly all of them."""
 SEARCHED = 128
-"""Candidates that the graph keeps while it looks."""
+"""Candidates that it keeps while it looks."""
+WIDEST = np.float32(127)
 PRIOR = 2.0
 """Neighbours that a model's own mean counts for in the spread: so few neighbours that agree are not certain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Finds like vectors among many. `graph`: usearch's. `rounded`: it holds vectors as `whole` numbers, a quarter of the memory to read;
+    the index of an older artifact holds float32.
+    """
+
+    graph: Any
+    rounded: bool
+
+    @classmethod
+    def of(cls, vectors: Embeddings, searched: int = SEARCHED) -> Self:
+        """An index of vectors, float32 (n, d); the same each time. `searched`: candidates that it keeps while it looks."""
+        kind = {"metric": "ip", "dtype": "i8", "connectivity": 16, "expansion_add": 64, "expansion_search": searched}
+        graph = _usearch().Index(ndim=vectors.shape[1], **kind)
+        graph.add(np.arange(len(vectors)), whole(vectors), threads=1)  # one thread: the graph depends on the order
+        return cls(graph, rounded=True)
+
+    @classmethod
+    def read(cls, stored: Stored, vectors: Embeddings, searched: int = SEARCHED) -> Self | None:
+        """The index of these vectors that an artifact keeps; None if it keeps none. Raises BadArtifact."""
+        if stored.prefix + "index" not in stored.arrays:
+            return None
+        kept, usearch = stored.array("index", None), _usearch()
+        try:
+            graph = usearch.Index.restore(kept.tobytes())
+        except (RuntimeError, ValueError) as error:
+            raise BadArtifact(stored.folder, f"{TENSORS}: tensor 'index' cannot be used: {error}") from None
+        if graph is None or len(graph) != len(vectors) or graph.ndim != vectors.shape[1]:
+            raise BadArtifact(stored.folder, f"{TENSORS}: tensor 'index' is not of these vectors")
+        graph.expansion_search = searched
+        return cls(graph, rounded=graph.dtype == usearch.ScalarKind.I8)
+
+    def search(self, vector: Embedding, k: int) -> Rows:
+        """The places of k vectors, nearly all of them the most similar ones to a vector."""
+        found: Rows = self.graph.search(whole(vector) if self.rounded else vector, k, threads=1).keys.astype(np.int64)
+        return found
+
+    def written(self) -> Tensor:
+        """As an artifact keeps it."""
+        return np.frombuffer(self.graph.save(None), dtype=np.uint8)
+
+
+def whole(vectors: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Vectors on a scale on which their largest number is 127, rounded. The order of similarities does not depend on a query's scale."""
+    found: NDArray[np.int8] = np.rint(vectors * (WIDEST / max(float(np.abs(vectors).max()), 1e-9))).astype(np.int8)
+    return found
+
+
+def _usearch() -> Any:
+    """The module of usearch's index, loaded after onnxruntime: in the other order the process crashes (seen with usearch 2.26 and
+    onnxruntime 1.32).
+    """
+    import onnxruntime  # noqa: F401
+    import usearch.index
+
+    return usearch.index
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +102,31 @@ class Neighbours:
     means: Floats
     k: int
     shrink: float = 0.0
-    index: Any = None
+    index: Index | None = None
+
+    def near(self, vector: Embedding) -> Rows:
+        """The places of the k prompts that are most similar to a vector, in no order."""
+        return nearest(self.vectors, self.index, vector, self.k)
 
     def expect(self, prompts: Prompts) -> Expected:
         """Each model's mean over the k most similar prompts, where its outcome is known; shrunk to its overall mean."""
-        found = [self._expect(vector) for vector in prompts.vectors]
-        return Expected(np.stack([mean for mean, _ in found]), np.stack([spread for _, spread in found]))
+        return self.expect_near([self.scores.take(self.near(vector), axis=0) for vector in prompts.vectors])
 
-    def _expect(self, vector: Embedding) -> tuple[Floats, Floats]:
-        scores = self.scores[nearest(self.vectors, self.index, vector, self.k)]
-        known = ~np.isnan(scores)
-        count = np.count_nonzero(known, axis=0)
-        total = np.where(known, scores, 0.0).sum(axis=0)
+    def expect_near(self, found: Sequence[Floats]) -> Expected:
+        """As `expect`, of n prompts for each of which the scores (k, m) at its neighbours are given."""
+        count, total = np.empty((2, len(found), len(self.means)))
+        for row, scores in enumerate(found):
+            unknown = np.isnan(scores)
+            np.subtract(len(scores), np.add.reduce(unknown, axis=0), out=count[row])
+            np.add.reduce(np.where(unknown, np.float32(0), scores), axis=0, out=total[row])
         mean = np.where(count > 0, (total + self.shrink * self.means) / np.maximum(count + self.shrink, 1e-9), self.means)
         smoothed = (total + PRIOR * self.means) / (count + PRIOR)
         spread = np.sqrt(smoothed * (1 - smoothed) / (count + PRIOR))
-        return mean.astype(np.float32), spread.astype(np.float32)
+        return Expected(mean.astype(np.float32), spread.astype(np.float32))
 
     def tensors(self) -> Mapping[str, Tensor]:
         kept: dict[str, Tensor] = {"vectors": self.vectors, "scores": self.scores}
-        return kept if self.index is None else {**kept, "index": written(self.index)}
+        return kept if self.index is None else {**kept, "index": self.index.written()}
 
     def settings(self) -> Mapping[str, object]:
         return {"k": self.k, "shrink": self.shrink}
@@ -69,7 +135,7 @@ class Neighbours:
 def fit(lessons: Lessons, knob: float, seed: int = 0) -> Neighbours:
     """Neighbours from lessons; the knob is k. Raises ValueError if a model has no outcome at all."""
     vectors = np.asarray(lessons.prompts.vectors, dtype=np.float32)
-    index = indexed(vectors) if len(vectors) > EXACT_ROWS else None
+    index = Index.of(vectors) if len(vectors) > EXACT_ROWS else None
     return Neighbours(vectors, np.asarray(lessons.scores, dtype=np.float32), lessons.means, min(int(knob), len(vectors)), index=index)
 
 
@@ -81,57 +147,22 @@ def read(stored: Stored) -> Neighbours:
     except ValueError as error:
         raise BadArtifact(stored.folder, f"{TENSORS}: {error}") from None
     k, shrink = int(stored.number("k", 1)), stored.number("shrink", 0)
-    found = Neighbours(vectors, scores, means, min(k, len(vectors)), shrink)
-    return found if len(vectors) <= EXACT_ROWS else replace(found, index=restored(stored, vectors))
+    return Neighbours(vectors, scores, means, min(k, len(vectors)), shrink, Index.read(stored, vectors))
 
 
-def nearest(vectors: Embeddings, index: Any, vector: Embedding, k: int) -> Rows:
+def nearest(vectors: Embeddings, index: Index | None, vector: Embedding, k: int) -> Rows:
     """The places of the k vectors that are most similar to a vector, in no order; by an index if there is one, else exact."""
     if k >= len(vectors):
         return np.arange(len(vectors))
     if index is not None:
-        found: Rows = index.search(vector, k).keys.astype(np.int64)
-        return found
+        return index.search(vector, k)
     return np.argpartition(-(vectors @ vector), k - 1)[:k]
-
-
-def indexed(vectors: Embeddings) -> Any:
-    """An index of vectors; the same each time."""
-    index = _usearch()(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=16, expansion_add=64, expansion_search=SEARCHED)
-    index.add(np.arange(len(vectors)), vectors, threads=1)  # one thread: the graph depends on the order
-    return index
-
-
-def _usearch() -> Any:
-    """usearch's index, loaded after onnxruntime: in the other order the process crashes (seen with usearch 2.26 and onnxruntime 1.32)."""
-    import onnxruntime  # noqa: F401
-    from usearch.index import Index
-
-    return Index
-
-
-def written(index: Any) -> Tensor:
-    """An index as an artifact keeps it."""
-    return np.frombuffer(index.save(None), dtype=np.uint8)
-
-
-def restored(stored: Stored, vectors: Embeddings) -> Any:
-    """The index of these vectors that an artifact keeps. Raises BadArtifact."""
-    kept = stored.array("index", None)
-    try:
-        index = _usearch().restore(kept.tobytes())
-    except RuntimeError as error:
-        raise BadArtifact(stored.folder, f"{TENSORS}: tensor 'index' cannot be used: {error}") from None
-    if index is None or len(index) != len(vectors) or index.ndim != vectors.shape[1]:
-        raise BadArtifact(stored.folder, f"{TENSORS}: tensor 'index' is not of these vectors")
-    setattr(index, "expansion_search", SEARCHED)  # noqa: B010
-    return index
 
 
 class Knn(LearnedScorer):
     """The mean outcome of each model on the k most similar prompts of an artifact. Models that it does not know get no opinion.
 
-    `artifact`: a folder made by `pointsman train knn`. `k`, `shrink`: as in the artifact unless given. Exact search by cosine up to 50,000
+    `artifact`: a folder made by `pointsman train knn`. `k`, `shrink`: as in the artifact unless given. Exact search by cosine up to 10,000
     prompts, approximate above.
     """
 

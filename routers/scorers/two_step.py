@@ -8,13 +8,13 @@ models' size. Without a bound every model is kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from routers import wording
-from routers.features import SCALE, sparse
+from routers.features import SCALE, softmax, sparse
 from routers.learned import Expected, LearnedScorer, Lessons, Prompts, Stored
 from routers.learning.assignment import assign
 from routers.learning.centroids import centroids
@@ -37,35 +37,39 @@ MANY_KINDS = 80
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """c kinds, m models. `meaning`: float32 (d, c), `worded`: float16 (wording.DIMENSIONS, c), `shift`: float32 (c,): the classifier.
+    """c kinds, m models. `meaning`: float32 (d, c), `worded`: float32 (wording.DIMENSIONS, c), `shift`: float32 (c,): the classifier.
 
     `table`, `spread`: float32 (c, m), mean scores by kind and how far off they may be. `kept`: bool (m,), the models that the plan keeps.
     """
 
     meaning: Floats
-    worded: Tensor
+    worded: Floats
     shift: Floats
     table: Floats
     spread: Floats
     kept: Tensor
+    squares: Floats = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """`squares`: what each kind's square scores are worth on average."""
+        object.__setattr__(self, "squares", self.table**2 + self.spread**2)
 
     def kinds(self, prompts: Prompts) -> Floats:
         """Chances (n, c) of each kind."""
-        worded = np.stack([wording.weighed(signs, self.worded) for signs in prompts.signs])
-        logits = (prompts.vectors * SCALE) @ self.meaning + worded * SCALE + self.shift
-        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-        found: Floats = (chances / chances.sum(axis=1, keepdims=True)).astype(np.float32)
-        return found
+        logits: Floats = prompts.vectors @ self.meaning
+        for row, signs in zip(logits, prompts.signs, strict=True):
+            row += wording.weighed(signs, self.worded)
+        return softmax(logits * SCALE + self.shift)
 
     def expect(self, prompts: Prompts) -> Expected:
         """The table's mean over the kinds that it may be; no opinion on models that the plan does not keep."""
         kinds = self.kinds(prompts)
         mean = kinds @ self.table
-        variance = np.maximum(kinds @ (self.table**2 + self.spread**2) - mean**2, LEAST_VARIANCE)
-        return Expected(np.where(self.kept, mean, np.nan).astype(np.float32), np.sqrt(variance).astype(np.float32))
+        variance = np.maximum(kinds @ self.squares - mean * mean, np.float32(LEAST_VARIANCE))
+        return Expected(np.where(self.kept, mean, np.float32(np.nan)), np.sqrt(variance))
 
     def tensors(self) -> Mapping[str, Tensor]:
-        classifier = {"meaning": self.meaning, "worded": self.worded, "shift": self.shift}
+        classifier: dict[str, Tensor] = {"meaning": self.meaning, "worded": self.worded.astype(np.float16), "shift": self.shift}
         return {**classifier, "table": self.table, "spread": self.spread, "kept": self.kept.astype(np.uint8)}
 
     def settings(self) -> Mapping[str, object]:
@@ -110,19 +114,20 @@ def _kinds(lessons: Lessons, seed: int) -> Any:
     return kinds
 
 
-def _classifier(lessons: Lessons, kinds: Any, count: int, freedom: float) -> tuple[Floats, Tensor, Floats]:
+def _classifier(lessons: Lessons, kinds: Any, count: int, freedom: float) -> tuple[Floats, Floats, Floats]:
     from scipy.sparse import csr_matrix, hstack
     from sklearn.linear_model import LogisticRegression
 
     dimensions = lessons.prompts.vectors.shape[1]
     if count == 1:
-        return np.zeros((dimensions, 1), np.float32), np.zeros((wording.DIMENSIONS, 1), np.float16), np.zeros(1, np.float32)
+        return np.zeros((dimensions, 1), np.float32), np.zeros((wording.DIMENSIONS, 1), np.float32), np.zeros(1, np.float32)
     rows = hstack([csr_matrix(lessons.prompts.vectors), sparse(lessons.prompts)]).tocsr() * SCALE
     found = LogisticRegression(C=freedom / float(SCALE) ** 2, max_iter=200, tol=1e-3).fit(rows, kinds)
     weights, shift = found.coef_.T, found.intercept_
     if count == 2:  # scikit-learn keeps one column of two
         weights, shift = np.concatenate([np.zeros_like(weights), weights], axis=1), np.array([0.0, shift[0]])
-    return weights[:dimensions].astype(np.float32), weights[dimensions:].astype(np.float16), shift.astype(np.float32)
+    worded = weights[dimensions:].astype(np.float16).astype(np.float32)  # as an artifact keeps it
+    return weights[:dimensions].astype(np.float32), worded, shift.astype(np.float32)
 
 
 def read(stored: Stored) -> Plan:
@@ -131,7 +136,7 @@ def read(stored: Stored) -> Plan:
     kinds, models = meaning.shape[1], len(stored.models)
     return Plan(
         meaning,
-        stored.array("worded", wording.DIMENSIONS, kinds),
+        stored.array("worded", wording.DIMENSIONS, kinds).astype(np.float32),
         stored.array("shift", kinds),
         stored.array("table", kinds, models),
         stored.array("spread", kinds, models),

@@ -175,7 +175,7 @@ async def test_a_disk_that_takes_nothing_costs_no_request(tmp_path: Path) -> Non
     async with learning(folder, {"learn_per_hour": 100, "snapshot_seconds": 0.1}) as running:
         (tmp_path / "clusters.versions").write_text("in the way")
         await judge(running, 0.0, 3)
-        assert await until(lambda: running.gateway.snapshots.failures > 0, seconds=15)
+        assert await until(lambda: sum(one.failures for one in running.gateway.snapshots) > 0, seconds=15)
         await ask(running)
         assert 'pointsman_failures{of="artifacts"}' in (await running.client.get("/metrics")).text
 

@@ -193,10 +193,20 @@ def test_caution_ends_with_the_first_outcome_alone(tmp_path: Path, encoder: Enco
     two = one.learn(known.prompts.take(np.array([3])), 2, 0.5)
     assert abs(float(two.means[2, 0])) < abs(float(one.means[2, 0])) + 1e-6
     assert one.covariance[2, 0, 0] > two.covariance[2, 0, 0]
-    assert [found.heard.tolist() for found in (fitted, one, two)] == [[0, 0, 0], [0, 0, 1], [0, 0, 2]]
-    bold = replace(fitted, heard=one.heard)
-    assert (fitted.chances < bold.chances).all()
-    assert np.array_equal(replace(one, heard=two.heard).chances, one.chances)
+    assert [found.heard.tolist() for found in (fitted, one, two)] == [[40, 40, 0], [40, 40, 1], [40, 40, 2]]
+    like = fitted.ease, fitted.kinds, fitted.means, fitted.covariance
+    timid, bold, bolder = (prior._chances(*like, step.heard) for step in (fitted, one, two))
+    assert (timid[:, 2] < bold[:, 2]).all()
+    assert np.array_equal(bold, bolder)
+    assert np.array_equal(timid[:, :2], bold[:, :2])
+
+
+def test_a_kind_of_question_that_nothing_is_known_of_is_refused(tmp_path: Path, encoder: Encoder) -> None:
+    fitted = prior.fit(lessons(encoder, []), 10.0)
+    forged = replace(fitted, kinds=fitted.kinds + fitted.means.shape[1])
+    write(tmp_path / "p", "prior", forged, ("a-7b", "b-70b", "c-8b"), Calibration.none(3), Making(encoder, "none", NOW, {}))
+    with pytest.raises(BadArtifact, match="tensor 'kinds' must name some of the 1 kinds"):
+        prior.Prior(tmp_path / "p")
 
 
 @pytest.mark.parametrize("kind", ["clusters", "prior"])
