@@ -8,15 +8,17 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from types import UnionType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from routers.api import Filter, Picker, Planner, Scorer
+from routers.judges.api import Judge
 
-Kind = Literal["filters", "scorers", "pickers", "planners"]
-KINDS: tuple[Kind, ...] = ("filters", "scorers", "pickers", "planners")
-_PROTOCOLS: Mapping[object, Kind] = {Filter: "filters", Scorer: "scorers", Picker: "pickers", Planner: "planners"}
+Kind = Literal["filters", "scorers", "pickers", "planners", "judges"]
+KINDS: tuple[Kind, ...] = ("filters", "scorers", "pickers", "planners", "judges")
+_PROTOCOLS: Mapping[object, Kind] = {Filter: "filters", Scorer: "scorers", Picker: "pickers", Planner: "planners", Judge: "judges"}
 
 
 class BadPlugin(Exception):
@@ -67,18 +69,19 @@ class Registry:
     def build(self, kind: Kind, name: str, options: Mapping[str, object]) -> Any:
         """A plugin made from its configuration. Raises BadPlugin.
 
-        A parameter that is itself a plugin (its type is Filter, Scorer, Picker or Planner) is configured like one: {type: …, …}.
+        A parameter that is itself a plugin (its type is Filter, Scorer, Picker, Planner or Judge) is configured like one: {type: …, …}.
         """
         plugin = self._load(kind, name)
-        inner = {parameter: _PROTOCOLS[hint] for parameter, hint in _hints(plugin).items() if _is_plugin(hint) and parameter in options}
+        hints = {parameter: hint for parameter, hint in _hints(plugin).items() if parameter in options}
+        given = {parameter: hint for parameter, hint in hints.items() if options[parameter] is not None or not isinstance(hint, UnionType)}
+        inner = {parameter: of for parameter, hint in given.items() if (of := _plugin_kind(hint)) is not None}
         parts = {parameter: self._part(kind, name, parameter, of, options[parameter]) for parameter, of in inner.items()}
         try:
             values = _parameters_model(plugin).model_validate({**options, **parts})
         except ValidationError as error:
             raise _explain(kind, name, plugin, error) from None
-        given = {field: getattr(values, field) for field in values.model_fields_set}
         try:
-            return plugin(**given)
+            return plugin(**{field: getattr(values, field) for field in values.model_fields_set})
         except ImportError as error:
             raise BadPlugin(kind, name, (), _missing_extra(name, error)) from None
         except (ValueError, OSError) as error:
@@ -139,8 +142,10 @@ def _hints(plugin: type, include_extras: bool = False) -> dict[str, Any]:
     return typing.get_type_hints(constructor, include_extras=include_extras) if inspect.isfunction(constructor) else {}
 
 
-def _is_plugin(hint: object) -> bool:
-    return isinstance(hint, type) and hint in _PROTOCOLS
+def _plugin_kind(hint: object) -> Kind | None:
+    """Of a parameter that is a plugin, or that may be one ("Judge | None")."""
+    parts = [part for part in typing.get_args(hint) if part is not type(None)] if isinstance(hint, UnionType) else [hint]
+    return _PROTOCOLS.get(parts[0]) if len(parts) == 1 and isinstance(parts[0], type) else None
 
 
 def _parameters_model(plugin: type) -> type[BaseModel]:
@@ -149,7 +154,7 @@ def _parameters_model(plugin: type) -> type[BaseModel]:
     for parameter in inspect.signature(plugin).parameters.values():
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         hint = hints.get(parameter.name, object)
-        fields[parameter.name] = (Any if _is_plugin(hint) else hint, default)
+        fields[parameter.name] = (hint if _plugin_kind(hint) is None else Any, default)
     return create_model(plugin.__name__, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
 
 

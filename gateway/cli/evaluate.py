@@ -66,6 +66,10 @@ def evaluate(
         raise typer.Exit(WRONG_INPUT) from None
     if report is not None:
         _write(report, found, unseen=split == "test")
+    _show(found, as_json)
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:

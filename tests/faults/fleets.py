@@ -79,5 +79,5 @@ async def condition(running: Running, place: int = 0, name: str = "small") -> di
     """What `GET /admin/backends` says of a backend."""
     answer = await running.client.get("/admin/backends")
     wanted = backend(running, place, name).name
-    found: dict[str, Any] = next(one for one in answer.json()["data"] if one["backend"] == wanted)
+    found: dict[str, Any] = next(one for one in answer.json()["backends"] if one["backend"] == wanted)
     return found

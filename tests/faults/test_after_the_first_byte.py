@@ -41,7 +41,7 @@ async def test_an_endless_stream_ends_at_the_total_timeout() -> None:
 
 
 async def test_a_dripping_stream_ends_at_the_total_timeout() -> None:
-    async with pair(small=["drip:2000"], timeouts={**QUICK, "idle": 5, "first_byte": 5, "total": 0.8}) as running:
+    async with pair(small=["drip:2000"], timeouts={**QUICK, "idle": 0.8, "first_byte": 0.8, "total": 0.8}) as running:
         response = await running.post(**chat(content="Tell me a story", stream=True))
         assert events(response.text)[-1]["error"]["code"] == "upstream_timeout"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends.fake.engine import Latency
-from tests.faults.fleets import ask, backend, break_down, calls, fleet, is_idle, statuses
+from tests.faults.fleets import ask, backend, break_down, calls, condition, fleet, is_idle, statuses
 from tests.gateways import chat, events, fake, model, route, serving, until
 from tests.processes import free_port, process, wait_until_ready
 
@@ -206,6 +206,29 @@ async def test_a_redirect_leads_nowhere() -> None:
         found = await running.post(**chat())
         assert (found.status_code, found.json()["error"]["code"]) == (502, "upstream_invalid")
         assert not elsewhere.records
+
+
+async def test_the_operator_sees_state_why_since_ejections_and_the_next_probe() -> None:
+    """Row 1: `GET /admin/backends` and the metrics tell the same."""
+    async with fleet([["reset_before_headers"], []], health={"interval_seconds": 0.2}) as running:
+        assert await until(lambda: backend(running).health == "up", 10)
+        before = await condition(running)
+        assert (before["state"], before["why"], before["ejections"]) == ("up", None, 0)
+        while not backend(running).standing.ejected:
+            assert statuses(await ask(running, 4, at_once=2)) == {200: 4}
+        seen = await condition(running)
+        assert (seen["state"], seen["health"], seen["ejections"]) == ("ejected", "up", 1)
+        assert seen["why"] == "out of reach 3 times in a row, the last: lost"
+        assert before["since"] <= seen["since"]
+        assert 25 < seen["next_probe"] - seen["since"] < 35
+        text = (await running.client.get("/metrics")).text
+        assert f'pointsman_breaker_state{{backend="{seen["backend"]}",model="small"}} 2.0' in text
+        assert f'pointsman_backend_up{{backend="{seen["backend"]}",model="small"}} 0.0' in text
+        await running.fakes["small-1"].stop()
+        assert await until(lambda: backend(running, 1).health == "down", 10)
+        gone = await condition(running, 1)
+        assert (gone["state"], gone["why"]) == ("down", "no answer")
+        assert gone["next_probe"] is not None
 
 
 async def test_frozen_and_thawed(tmp_path: Path) -> None:

@@ -95,6 +95,19 @@ async def test_the_line_is_no_longer_than_can_be_served_and_a_wait_ends() -> Non
     assert budget.waiting == 0
 
 
+async def test_nobody_waits_for_what_has_become_pointless() -> None:
+    budget, hope = RetryBudget(0.2, 1), [True]
+    with budget.request() as one, budget.request() as two:
+        assert one.acquire()
+        waiting = asyncio.create_task(two.wait(60, lambda: hope[0]))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        hope.clear()
+        hope.append(False)
+        assert not await asyncio.wait_for(waiting, 5)
+    assert budget.waiting == 0
+
+
 async def test_whoever_waits_and_leaves_is_out_of_the_line() -> None:
     budget = RetryBudget(0.2, 1)
     with budget.request() as one, budget.request() as two, budget.request() as three:

@@ -1,0 +1,1 @@
+"""Learns on recorded answers whom to ask next and when to stop."""

@@ -1,0 +1,1 @@
+"""What several answers to one question are worth together: what `pointsman train rl-rounds` learns and planners read."""

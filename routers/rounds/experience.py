@@ -1,0 +1,79 @@
+"""An artifact of `pointsman train rl-rounds`, read back and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from routers import artifacts
+from routers.embedding import ENCODERS
+from routers.learned import Prompts, Stored
+from routers.rounds import policy, question
+from routers.rounds.standing import NO_VOTE, Sides, Standing
+
+if TYPE_CHECKING:
+    from routers.api import Encoder
+    from routers.rounds.policy import Policy
+    from routers.rounds.question import Question
+
+KIND = "rl_rounds"
+LEAST_UNIT = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """`models`: the columns of all that follows. `unit`: USD of one unit of cost. `hash`: of the artifact."""
+
+    models: tuple[str, ...]
+    question: Question
+    policy: Policy
+    unit: float
+    encoder: Encoder
+    hash: str
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Raises BadArtifact."""
+        loaded = artifacts.load(folder, KIND)
+        stored = Stored(loaded.folder, loaded.manifest.models, loaded.tensors, loaded.settings)
+        found = cls(
+            loaded.manifest.models,
+            question.read(stored.part("question")),
+            policy.read(stored.part("policy")),
+            float(stored.number("unit_usd", LEAST_UNIT)),
+            _encoder(loaded),
+            loaded.hash,
+        )
+        found.try_out(loaded.folder)
+        return found
+
+    def try_out(self, folder: Path) -> None:
+        """Raises BadArtifact if its parts do not fit each other or the encoder's vectors."""
+        count = len(self.models)
+        try:
+            known = self.question.expect(Prompts(self.encoder.encode([""]), ("",)))
+            asked, free = np.eye(1, count, dtype=bool), np.ones(1, dtype=np.float32)
+            votes, lengths = np.full((1, count), NO_VOTE, dtype=np.int32), np.ones((1, count), dtype=np.float32)
+            costs = self.policy.traits.cost[None]
+            standing = Standing(known.mean, known.spread, costs, 4 * free, asked, votes, lengths, free, free)
+            view = self.policy.look(standing)
+            finite = np.isfinite(self.policy.further(view, standing.affordable)).all() and np.isfinite(view.chances).all()
+        except (ValueError, IndexError) as error:
+            raise artifacts.BadArtifact(folder, f"{artifacts.TENSORS}: the tensors do not fit together: {error}") from None
+        if not finite or Sides.of(standing).first.sum() != 1:
+            raise artifacts.BadArtifact(folder, f"{artifacts.TENSORS}: what it expects is not finite")
+
+
+def _encoder(loaded: artifacts.Artifact) -> Encoder:
+    """The encoder that made the artifact's vectors. Raises BadArtifact."""
+    needed = loaded.manifest.encoder
+    if needed is None or needed.name not in ENCODERS:
+        named = "no encoder" if needed is None else f"the encoder {needed.name!r}"
+        raise artifacts.BadArtifact(loaded.folder, f"names {named}; known: {', '.join(ENCODERS)}")
+    found = ENCODERS[needed.name]()
+    if found.hash != needed.hash:
+        raise artifacts.BadArtifact(loaded.folder, f"was made with another version of the encoder {needed.name!r}; train it again")
+    return found
