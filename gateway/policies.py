@@ -15,6 +15,7 @@ from gateway.sections.routes import PluginSection, RouteSection
 from gateway.source import ConfigError, Key, Problem, Source
 from routers.api import Encoder
 from routers.pipeline import Policy, Weighted
+from routers.planners.plain import BadPlan
 from routers.registry import BadPlugin, Kind, Registry
 
 DEFAULT_FILTERS = ("allow_list", "capability", "context_window", "max_cost", "budget", "health")
@@ -58,6 +59,7 @@ class _Builder:
         self._check_learners(scorers, (*place, "scorers"))
         picker = self._plugin(of, "pickers", policy.picker, (*place, "picker"))
         planner = self._plugin(of, "planners", policy.planner, (*place, "planner"))
+        self._check_planner(planner, section, (*place, "planner"))
         if len(self.problems) > before:
             return None
         names = _unique([s.type for s in policy.scorers])
@@ -91,6 +93,16 @@ class _Builder:
         except BadPlugin as bad:
             self.problems.append(self.source.problem((*place, *bad.path) if bad.path else (*place, "type"), bad.message))
             return None
+
+    def _check_planner(self, planner: Any, section: RouteSection, place: tuple[Key, ...]) -> None:
+        """A planner that wants something of its route says whether it is there."""
+        check = getattr(planner, "check", None)
+        if check is None:
+            return
+        try:
+            check(section.models, [model.name for model in self._config.models])
+        except BadPlan as bad:
+            self.problems.append(self.source.problem((*place, *bad.path), str(bad)))
 
     def _check_learners(self, scorers: Sequence[Any], place: tuple[Key, ...]) -> None:
         """Two that learn into the same artifact would undo each other's versions."""

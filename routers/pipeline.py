@@ -97,7 +97,7 @@ class Policy:
         self.needs = frozenset[Need]().union(*(weighted.scorer.needs for weighted in scorers))
         self.instant = encoder is None and all(weighted.scorer.instant for weighted in scorers)
         self.cacheable = picker.deterministic and "load" not in self.needs
-        loaded: list[object] = [*(weighted.scorer for weighted in scorers), picker]
+        loaded: list[object] = [*(weighted.scorer for weighted in scorers), picker, planner]
         self.artifacts = tuple(str(getattr(plugin, "artifact_hash", "")) for plugin in loaded)
         plugins: list[tuple[str, object]] = [*filters, *((w.name, w.scorer) for w in scorers), ("picker", picker), ("planner", planner)]
         hearing = [(name, plugin) for name, plugin in plugins if hasattr(plugin, "observe") and getattr(plugin, "learns", True)]

@@ -33,10 +33,14 @@ class Plan:
     first: Step
     label: str
     count_error: Callable[[str], None]
+    threads: ThreadPoolExecutor
 
-    def next(self, so_far: Transcript, left: Budget) -> Step:
-        """What it wants now. Nothing that it says in vain gets past here."""
-        wanted = step(self.planner, self.task, so_far, left)
+    async def next(self, so_far: Transcript, left: Budget) -> Step:
+        """What it wants now. Nothing that it says in vain gets past here. A planner that computes for long does so in a thread."""
+        if getattr(self.planner, "instant", True):
+            wanted = step(self.planner, self.task, so_far, left)
+        else:
+            wanted = await asyncio.get_running_loop().run_in_executor(self.threads, step, self.planner, self.task, so_far, left)
         if wanted is None or (not isinstance(wanted, Answer) and not wanted and not so_far.running):
             self.count_error(self.label)
             return (self.fallback(),)
@@ -69,8 +73,8 @@ class Plans:
         if isinstance(planner, Single) or wire.endpoint != "chat":
             return Ask(tuple(scored.name for scored in decision.choice.ranking if _may(request, scored.name)))
         task = await self._task(route, planner, decision, request, wire)
-        plan = Plan(planner, task, (), "planner", lambda name: self._metrics.plugin_errors.labels(name).inc())
-        first = plan.next(Transcript(), left)
+        plan = Plan(planner, task, (), "planner", lambda name: self._metrics.plugin_errors.labels(name).inc(), self._threads)
+        first = await plan.next(Transcript(), left)
         final = final_of(first)
         return replace(plan, first=first) if final is None else plan.permitted(final)
 

@@ -96,7 +96,7 @@ class Rounds:
                 for turn in await self._wait(running, listener):
                     record.turns.append(turn)
                     await listener.hear(turn)
-                wanted = plan.next(Transcript(tuple(record.turns), tuple(running.values())), self._left(purse, errand))
+                wanted = await plan.next(Transcript(tuple(record.turns), tuple(running.values())), self._left(purse, errand))
         finally:
             await _end(running)
 

@@ -128,19 +128,20 @@ def voted(pool: Recorded, weights: Doubles, usual: Doubles) -> Doubles:
 
 
 def agreement(pool: Recorded, order: Sequence[int]) -> Point:
-    """Asks in this order until two agree; if none do, the last answer counts."""
+    """Asks in this order until two agree; if none do, the last one that settles on something counts."""
     score, cost, calls = np.zeros((3, len(pool)))
     for row in range(len(pool)):
         seen: set[int] = set()
         for column in order:
             cost[row] += pool.costs[row, column]
             calls[row] += 1
-            score[row] = pool.scores[row, column]
             vote = int(pool.votes[row, column])
+            if vote == NO_VOTE:
+                continue
+            score[row] = pool.scores[row, column]
             if vote in seen:
                 break
-            if vote != NO_VOTE:
-                seen.add(vote)
+            seen.add(vote)
     return Point(float(score.mean()), float(cost.mean()), float(calls.mean()))
 
 

@@ -1,7 +1,7 @@
 """How long a decision of each learned router takes beyond the embedding: 20 models, 100,000 training rows. `make bench-routers`.
 
-Asked are prompts of about 200 and of about 900 characters. The time is that of the processor, which a busy machine leaves alone, and beside
-it that on the wall. The artifacts are made up: their figures are of time alone. The plainest scorer, `weights`, runs beside them for scale.
+Asked are prompts of about 200 and of about 900 characters, in several rounds; the calmest counts, as others on the machine take its caches.
+Printed are the time of the processor and that on the wall. The artifacts are made up: their figures are of time alone. The plainest scorer, `weights`, runs beside them for scale.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from routers.scorers.blend import Blend
 from routers.scorers.weights import Weights
 from tests.trained import WHEN
 
-ROWS, MODELS, ASKED, WARM = 100_000, 20, 300, 20
+ROWS, MODELS = 100_000, 20
+ASKED, WARM, ROUNDS = 300, 20, 9
 SLOW_TO_TRAIN = 5_000
 """Rows that those families are trained on whose artifacts do not grow with the rows."""
 GROWING = ("knn", "prior")
@@ -69,13 +70,16 @@ def fitted(name: str, whole: Lessons, few: Lessons) -> Predictor:
 
 
 def microseconds(scorer: Scorer, requests: Sequence[RouteRequest], fleet: Sequence[Candidate]) -> Any:
-    """p50 and p99 of a decision, (2, 2): of the processor, and on the wall."""
-    taken = []
-    for request in requests:
-        before = time.thread_time(), time.perf_counter()
-        scorer.score(request, fleet)
-        taken.append((time.thread_time() - before[0], time.perf_counter() - before[1]))
-    return np.percentile(np.array(taken[WARM:]) * 1e6, [50, 99], axis=0).T
+    """p50 and p99 of a decision in the calmest of the rounds, (2, 2): of the processor, and on the wall."""
+    rounds = []
+    for _ in range(ROUNDS):
+        taken = []
+        for request in requests:
+            before = time.thread_time(), time.perf_counter()
+            scorer.score(request, fleet)
+            taken.append((time.thread_time() - before[0], time.perf_counter() - before[1]))
+        rounds.append(np.percentile(np.array(taken[WARM:]) * 1e6, [50, 99], axis=0).T)
+    return min(rounds, key=lambda found: float(found[0, 0]))
 
 
 def report(name: str, scorer: Scorer, asked: Sequence[Sequence[RouteRequest]], fleet: Sequence[Candidate]) -> bool:

@@ -187,3 +187,33 @@ async def test_other_endpoints_are_one_call() -> None:
     async with planned(asks_both) as running:
         response = await running.post("/v1/completions", model="auto", prompt="The train")
         assert (response.status_code, response.headers["x-router-attempts"]) == (200, "1")
+
+
+@pytest.mark.parametrize(
+    "planner",
+    [
+        {"type": "cascade", "judge": {"type": "agreement"}, "max_calls": 2},
+        {"type": "ensemble", "k": 2, "combine": "majority"},
+    ],
+    ids=["cascade", "ensemble"],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_built_in_planners_answer_and_outlive_a_broken_expert(planner: dict[str, Any], stream: bool) -> None:
+    async with fake("small") as small, fake("large", "status:500") as large:
+        routed = route("small", "large", scorers=[{"type": "cost"}], planner=planner)
+        config = {"models": [model("small", small.url), model("large", large.url)], "routes": [routed], "retries": {"max_attempts": 1}}
+        async with serving(config) as running:
+            response = await running.post(**chat("auto", "What is 17 + 25?", stream=stream))
+            assert response.status_code == 200
+            assert "42" in (response.text if stream else response.json()["choices"][0]["message"]["content"])
+
+
+async def test_a_planner_that_contradicts_its_route_is_refused() -> None:
+    from gateway.config import validate
+    from gateway.policies import build_routes
+    from gateway.source import ConfigError, Source
+
+    routed = route("small", scorers=[{"type": "cost"}], planner={"type": "cascade", "judge": {"type": "agreement"}})
+    source = Source("test.yaml", {"models": [model("small", "http://127.0.0.1:1/v1")], "routes": [routed]})
+    with pytest.raises(ConfigError, match=r"routes\[0\]\.policy\.planner\.type: a cascade needs a route of at least two models"):
+        build_routes(validate(source), Registry(), source)
