@@ -12,7 +12,7 @@ DEV := $(VENV)/.dev
 NOT_FAST := slow or clients or vllm or bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-vllm docs test check fast test-clients test-vllm bench bench-check bench-state bench-routers bench-prefix bench-goodput bench-residency chaos figures lock format clean system-packages
+.PHONY: help demo demo-vllm docs test check fast test-clients test-vllm bench bench-check bench-state bench-routers bench-prefix bench-goodput bench-residency bench-rounds chaos figures lock format clean system-packages
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,9 @@ bench-goodput: $(DEV) ## answers in time at 0.5 to 4 times what the backends can
 
 bench-residency: $(DEV) ## switches and waiting, 20 experts with memory for 4: our policy against LRU and pinning
 	$(BIN)/python -m tests.benchmarks.residency
+
+bench-rounds: $(DEV) ## train rl_rounds on recorded answers, and hold it to what one call can do
+	$(BIN)/pytest -m bench -s tests/learning/test_rounds.py
 
 chaos: $(DEV) system-packages ## three minutes of traffic while experts, Redis and a gateway break and mend
 	$(BIN)/python -m tests.chaos $(CHAOS)

@@ -44,6 +44,7 @@ class RlRounds:
     """
 
     needs: frozenset[Need] = frozenset({"text", "embedding"})
+    instant = False
 
     def __init__(
         self,
