@@ -44,6 +44,7 @@ class Exchange:
         "_last",
         "_parser",
         "_paused",
+        "_sent",
         "_started",
         "_timeouts",
         "_waiter",
@@ -57,7 +58,7 @@ class Exchange:
         self._connection = connection
         self._timeouts = call.timeouts
         self._started = started
-        self._last = now
+        self._sent = self._last = now
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
@@ -157,7 +158,7 @@ class Exchange:
         if now - self._started > limits.total:
             self._time_out("total_timeout", limits.total)
         elif not self._body_seen:
-            if now - self._last > limits.first_byte:
+            if now - self._sent > limits.first_byte:
                 self._time_out("first_byte_timeout", limits.first_byte)
         elif self._waiter is not None and now - self._last > limits.idle:
             self._time_out("idle_timeout", limits.idle)

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from backends.api import Header, Transport
-from backends.breaker import Breaker
+from backends.breaker import EARLY_SECONDS, Breaker
 from backends.chooser import Chooser
 from backends.concurrency import Limit
 from backends.ejection import Ejection, Ejections
@@ -137,7 +137,7 @@ class Backend:
 
     def answered(self, seconds: float | None, outcome: Outcome, era: int | None = None) -> None:
         """A call brought its first token so long after its start (None: its whole answer), or it failed."""
-        if not outcome.failed and outcome.status is not None:
+        if outcome.succeeded:
             was_out = self.breaker.state != "closed"
             self.standing.answered(era)
             if was_out:
@@ -154,6 +154,8 @@ class Backend:
         self.inflight_tokens -= work.tokens
         self.standing.finished(outcome, era)
         self.notify()
+        if outcome.failed and self.freed is not None and self.breaker.state != "closed":
+            asyncio.get_running_loop().call_later(EARLY_SECONDS + TICK, self.notify)
 
     def rest(self, seconds: float) -> None:
         """It asks for no call for so long."""
@@ -221,26 +223,47 @@ class Pool:
             self._freed()
 
     def pick(self, work: Work = NOTHING, excluded: Collection[Backend] = ()) -> Backend | None:
-        """The backend for the next call, or None if no usable one with room is left.
-
-        When most of the pool is out of service the fault is likely elsewhere, and ejections are ignored (panic). When every backend has
-        an open breaker, the one whose pause ends first is tried all the same: a pool that refuses itself while nothing else says that it
-        is down would turn a hiccup into an outage.
-        """
-        if self.residence is not None and not self.residence.serves():
+        """The backend for the next call, or None if none that is in service has room."""
+        if self._sleeps():
             return None
+        free = [backend for backend in self._in_service() if backend not in excluded and backend.has_room()]
+        if not free:
+            return None
+        return free[0] if len(self.backends) == 1 else self._chooser.choose(work, free)
+
+    def least_bad(self, excluded: Collection[Backend] = ()) -> Backend | None:
+        """Whom to ask when nobody of any model is in service: to refuse all, while nothing else says that the backends are down, would turn
+        a hiccup into an outage. Of those who may well be alive the one whose pause ends first; each is asked by one call at a time.
+        """
+        if self._sleeps():
+            return None
+        out = [b for b in self.backends if b not in excluded and b.is_well() and b.breaker.may_be_tried() and b.has_room()]
+        return min(out, key=lambda backend: backend.breaker.retry_at, default=None)
+
+    def in_service(self) -> bool:
+        """Whether some backend takes a call, if it is not full: as one among many, or as a probe."""
+        return self.serves() or bool(self._in_service())
+
+    def serves(self, excluded: Collection[Backend] = ()) -> bool:
+        """Whether a backend is worth waiting for: well, if full or at rest, to be woken, or loading where calls wait for that."""
+        if self.residence is not None and not self.residence.serves():
+            return self.residence.may_wait()
+        return any(
+            (backend.is_well() and backend.breaker.state == "closed") or (self.waits_for_loading and backend.health == "loading")
+            for backend in self.backends
+            if backend not in excluded
+        )
+
+    def _sleeps(self) -> bool:
+        return self.residence is not None and not self.residence.serves()
+
+    def _in_service(self) -> list[Backend]:
+        """With most of the pool out of service the fault is likely elsewhere, and ejections are ignored (panic)."""
         usable = [backend for backend in self.backends if backend.usable()]
         if len(usable) < len(self.backends) and self.ejections.panics(len(usable)):
-            usable += [backend for backend in self.backends if backend.standing.ejected and backend.is_well() and backend not in usable]
-        free = [backend for backend in usable if backend not in excluded and backend.has_room()]
-        if free:
-            return free[0] if len(self.backends) == 1 else self._chooser.choose(work, free)
-        return None if usable else self._least_bad(excluded)
-
-    def _least_bad(self, excluded: Collection[Backend] = ()) -> Backend | None:
-        """Of those whose breaker is open, and who may well be alive, the one whose pause ends first."""
-        out = [b for b in self.backends if b not in excluded and b.is_well() and b.breaker.state == "open" and b.has_room()]
-        return min(out, key=lambda backend: backend.breaker.retry_at, default=None)
+            ejected = [b for b in self.backends if b.standing.ejected and b not in usable]
+            usable += [b for b in ejected if b.is_well() and b.breaker.allows(in_panic=True)]
+        return usable
 
     def may_wait(self, excluded: Collection[Backend] = ()) -> bool:
         """Whether a backend that cannot take a call now can probably do so soon.
@@ -251,17 +274,17 @@ class Pool:
             return self.residence.may_wait()
         return any(
             (backend.usable() and not backend.has_room())
-            or (backend.is_well() and (backend.breaker.rest_left > 0 or backend.breaker.probing))
+            or (backend.is_well() and (backend.breaker.rest_left > 0 or backend.breaker.state != "closed"))
             or (self.waits_for_loading and backend.health == "loading")
             for backend in self.backends
             if backend not in excluded
         )
 
     def usable(self) -> bool:
-        """Whether some backend can take a call, now or after a wait."""
+        """Whether some backend may answer a call, now or after a wait, be it the least bad."""
         if self.residence is not None and self.residence.may_wait():
             return True
-        return any(backend.usable() for backend in self.backends) or self._least_bad() is not None or self.may_wait()
+        return bool(self._in_service()) or any(b.is_well() and b.breaker.state != "closed" for b in self.backends) or self.may_wait()
 
     def load(self) -> float | None:
         """Calls in flight for each usable backend; None if there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -152,6 +153,13 @@ class Fleet:
     def __iter__(self) -> Iterator[Served]:
         return iter(self._served.values())
 
+    def candidates(self, names: Sequence[str]) -> list[Candidate]:
+        """Models as they stand now. If no backend of any is in service, those are healthy that may answer all the same."""
+        found = [self.candidate(name) for name in names]
+        if any(candidate.healthy for candidate in found):
+            return found
+        return [replace(candidate, healthy=self._served[candidate.name].pool.usable()) for candidate in found]
+
     def candidate(self, name: str) -> Candidate:
         """A model as it stands now.
 
@@ -165,7 +173,7 @@ class Fleet:
             length = (own.count * own.value + _PRIOR * common) / (own.count + _PRIOR)
         residence = served.pool.residence
         wake = None if residence is None else residence.wake_seconds()
-        return Candidate(served.model, served.pool.usable(), served.pool.load(), length, wake)
+        return Candidate(served.model, served.pool.in_service(), served.pool.load(), length, wake)
 
     def observe(self, name: str, usage: Usage, prompt_size: int) -> None:
         """Learns from one answer. `prompt_size`: bytes."""

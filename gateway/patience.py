@@ -1,4 +1,4 @@
-"""Clients that send a request slowly, or its head without end: they get some seconds and some bytes, and cost nobody else anything.
+"""Clients that send slowly, take slowly, or send a head without end: they get some seconds and some bytes, and cost nobody else anything.
 
 uvicorn itself bounds neither. (Slowloris; RFC 9112, 9.5.)
 """
@@ -16,6 +16,9 @@ from gateway.errors import GatewayError
 from gateway.sections.server import ServerSection
 
 LOOK_SECONDS = 0.5
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 16 * 1024 * 1024
+"""So long, and so much, is read of a body whose request is answered already, that the client may get to that answer (413)."""
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -25,13 +28,17 @@ class Unacceptable(Exception):
 
 class Patient(HttpToolsProtocol):
     """One connection. `head_since`, `body_since`: when it was opened or its request began, and when its body did, on the monotonic clock;
-    None while none is awaited.
+    None while none is awaited. `untaken`: how much of what was written last the client has not taken, and since when it takes nothing.
+    `unwanted`: bytes of a body that came after its answer, and since when.
     """
 
     section: Callable[[], ServerSection]
     head_since: float | None = None
     head_bytes = 0
     body_since: float | None = None
+    untaken: tuple[int, float] = (0, 0.0)
+    unwanted = 0
+    unwanted_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -44,6 +51,10 @@ class Patient(HttpToolsProtocol):
             if self.head_bytes > bound and data.find(_END_OF_HEAD, 0, max(0, len(data) - (self.head_bytes - bound))) < 0:
                 self.send_400_response(f"the request's head is larger than {bound} bytes")
                 return
+        elif self.body_since is not None and self.cycle.response_complete:
+            self.unwanted += len(data)
+            if self.unwanted > LINGER_BYTES:
+                self.transport.abort()
         super().data_received(data)
 
     def on_message_begin(self) -> None:
@@ -58,15 +69,37 @@ class Patient(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self.body_since = None
+        self.body_since = self.unwanted_since = None
+        self.unwanted = 0
         super().on_message_complete()
 
     def is_late(self, now: float) -> bool:
-        """Whether what is awaited should be here by now."""
+        """Whether what is awaited should be here by now, or what was written be taken. Called now and then."""
         section = self.section()
-        if self.head_since is not None:
-            return now - self.head_since > section.header_seconds
-        return self.body_since is not None and now - self.body_since > section.body_seconds
+        if self._takes_nothing(now, section.write_seconds):
+            return True
+        answered = self.cycle is None or self.cycle.response_complete
+        if self.body_since is not None:
+            if answered and self.unwanted_since is None:
+                self.unwanted_since = now
+            lingers = self.unwanted_since is not None and now - self.unwanted_since > LINGER_SECONDS
+            return lingers or now - self.body_since > section.body_seconds
+        if self.head_since is None:
+            # Bytes that begin no request (empty lines) have ended uvicorn's own wait for the next one.
+            idle = answered and self.timeout_keep_alive_task is None and not self.transport.is_closing()
+            self.head_since = now if idle else None
+            return False
+        if not answered:
+            self.head_since = now  # what comes slowly behind a request that is being answered has time until then
+        return now - self.head_since > section.header_seconds
+
+    def _takes_nothing(self, now: float, seconds: float) -> bool:
+        """While an answer is being written, `Client` looks after that."""
+        left = self.transport.get_write_buffer_size()
+        over = self.transport.is_closing() or (self.cycle is not None and self.cycle.response_complete)
+        if not left or not over or left < self.untaken[0] or not self.untaken[0]:
+            self.untaken = (left if over else 0, now)
+        return left > 0 and over and now - self.untaken[1] > seconds
 
     def send_400_response(self, msg: str) -> None:
         """In OpenAI's shape, as any error."""

@@ -24,6 +24,8 @@ def headers_of(error: GatewayError) -> list[Header]:
     headers: list[Header] = [*error.headers]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))))
+    if error.status == 503:
+        headers.append((b"x-router-reason", error.code.encode()))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers

@@ -211,11 +211,11 @@ class Decider:
 
     def _serving(self, choice: Choice, request: RouteRequest) -> Choice | None:
         """A remembered choice without the models that are down now or beyond the caller's budget; None if no model is left."""
-        if request.budget_usd is None and self._fleet[choice.model].pool.usable():
+        if request.budget_usd is None and self._fleet[choice.model].pool.in_service():
             return choice
         rejected: dict[str, str] = {}
         for scored in choice.ranking:
-            if not self._fleet[scored.name].pool.usable():
+            if not self._fleet[scored.name].pool.in_service():
                 rejected[scored.name] = "unhealthy"
             elif request.budget_usd is not None and BudgetFilter().reject(request, self._fleet.candidate(scored.name)):
                 rejected[scored.name] = "budget"
@@ -237,7 +237,7 @@ class Decider:
         policy = route.policy
         if policy.needs & {"text", "embedding"}:
             request = replace(request, text=wire.prompt.text(route.text_cap))
-        candidates = [self._fleet.candidate(name) for name in route.models]
+        candidates = self._fleet.candidates(route.models)
         try:
             if policy.instant:
                 choice = decide(policy, request, candidates, self._rng, self._clock, started + route.deadline)

@@ -11,14 +11,12 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from random import Random
 from typing import Any
 
-import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import Struct, structs
 
-from backends.api import BackendError, Call, Header, InvalidResponse, Response, Timeouts
+from backends.api import BackendError, Call, Header, InvalidResponse, Response
 from backends.pool import Backend
 from backends.retry import Outcome, Retries, RetryBudget, delay, is_retryable, parse_retry_after
 from backends.work import NOTHING, Work
@@ -27,16 +25,19 @@ from gateway.account.records import Attempt
 from gateway.errors import GatewayError
 from gateway.fleet import Fleet, Served
 from gateway.flow.answers import Malformed, usage_of
+from gateway.flow.failures import Failure, as_error, failure_in
 from gateway.flow.hedge import race
 from gateway.flow.sse import EventTooLarge, Splitter, data_of, events
 from gateway.flow.wire import Wire
 from gateway.guard.admission import Admission
 from gateway.guard.callers import Priority
-from gateway.guard.lines import Ticket
+from gateway.guard.lines import Rejected, Ticket
 from routers.api import Endpoint
 
 PATHS: dict[Endpoint, str] = {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
 MAX_ERROR_BYTES = 1_000_000
+HOPE_SECONDS = 0.8
+"""So long a request waits for the one call that tries a backend while nobody is in service."""
 
 
 class Errand(Struct, frozen=True, gc=False):
@@ -107,25 +108,6 @@ class Reply:
         self._place.leave(outcome)
 
 
-class Failure(Struct, frozen=True):
-    """Why an attempt brought nothing."""
-
-    outcome: Outcome
-    retry_after: float | None = None
-
-    @property
-    def label(self) -> str:
-        """For metrics and records: how the attempt ended."""
-        return str(self.outcome.status) if self.outcome.status is not None else str(self.outcome.kind)
-
-
-class _Envelope(Struct):
-    error: Raw = Raw(b"null")
-
-
-_ENVELOPE = msgspec.json.Decoder(_Envelope)
-
-
 class Executor:
     """Asks backends until one answers. `wait_seconds`: how long a request waits for room in the budget of retries."""
 
@@ -162,7 +144,7 @@ class Executor:
                 if isinstance(found, Reply):
                     return found
                 if not await self._may_retry(found, errand, tried, len(trail), retries):
-                    raise _as_error(found, errand.deadline is not None and self._clock() >= errand.deadline)
+                    raise as_error(found, found.outcome.cancelled or (errand.deadline is not None and self._clock() >= errand.deadline))
                 if not self._is_left(errand, tried):
                     tried.clear()
                     await asyncio.sleep(delay(len(trail), found.retry_after, self._rng))
@@ -190,10 +172,22 @@ class Executor:
         if place is not None:
             return place
         pools = [self._fleet[name].pool for name in errand.models]
+        nobody = GatewayError("no_healthy_backend", "no backend of the models that may answer is up", retry_after=1)
         if not any(pool.may_wait(tried) or (in_line and pool.usable()) for pool in pools):
-            raise GatewayError("no_healthy_backend", "no backend of the models that may answer is up", retry_after=1)
-        ticket = Ticket(tuple(errand.models), errand.caller, errand.priority, errand.deadline, self._clock(), self._needs(errand))
-        return await self._admission.wait(ticket, lambda: self._take(errand, tried), lambda place: place.leave(Outcome(cancelled=True)))
+            raise nobody
+        # With nobody in service there is a call that tries the least bad: what comes of it is worth a moment, and no more.
+        hopes = not any(pool.serves(tried) for pool in pools)
+        now = self._clock()
+        deadline, needs = errand.deadline, 0.0 if hopes else self._needs(errand)
+        if hopes:
+            deadline = min(now + HOPE_SECONDS, math.inf if deadline is None else deadline)
+        ticket = Ticket(tuple(errand.models), errand.caller, errand.priority, deadline, now, needs)
+        try:
+            return await self._admission.wait(ticket, lambda: self._take(errand, tried), lambda place: place.leave(Outcome(cancelled=True)))
+        except Rejected as rejected:
+            if hopes and not (rejected.reason == "deadline" and errand.deadline == deadline):
+                raise nobody from None
+            raise
 
     def _needs(self, errand: Errand) -> float:
         """Seconds that most answers of the quickest of its models take to begin, once they have a place; 0 while nothing is known."""
@@ -201,10 +195,17 @@ class Executor:
         return min((seconds for seconds in known if seconds is not None), default=0.0)
 
     def _take(self, errand: Errand, tried: set[Backend]) -> Place | None:
-        """A place at the first model that has one."""
+        """A place at the first model that has one; with none of them in service, at the least bad backend."""
         for name in errand.models:
             served = self._fleet[name]
             backend = served.pool.pick(errand.work, tried)
+            if backend is not None:
+                return Place(served, backend, errand.work, backend.started(errand.work))
+        if any(self._fleet[name].pool.in_service() for name in errand.models):
+            return None
+        for name in errand.models:
+            served = self._fleet[name]
+            backend = served.pool.least_bad(tried)
             if backend is not None:
                 return Place(served, backend, errand.work, backend.started(errand.work))
         return None
@@ -212,14 +213,17 @@ class Executor:
     def _is_left(self, errand: Errand, tried: set[Backend]) -> bool:
         """Whether some backend that was not tried yet can be had, or waited for."""
         pools = [self._fleet[name].pool for name in errand.models]
-        return any(pool.pick(excluded=tried) is not None or pool.may_wait(tried) for pool in pools)
+        return any(pool.pick(excluded=tried) is not None or (pool.in_service() and pool.may_wait(tried)) for pool in pools)
 
     async def _may_retry(self, failure: Failure, errand: Errand, tried: set[Backend], attempts: int, retries: Retries) -> bool:
         """Whether there may be one more attempt. Where somebody is left to ask, it is worth to wait for the budget."""
         if not is_retryable(failure.outcome) or attempts >= self._max_attempts:
             return False
+        if not any(self._fleet[name].pool.in_service() for name in errand.models):
+            return False
         left = math.inf if errand.deadline is None else errand.deadline - self._clock()
-        return left > 0 and await retries.wait(min(left, self._wait_seconds) if self._is_left(errand, tried) else 0.0)
+        seconds = min(left, self._wait_seconds) if self._is_left(errand, tried) else 0.0
+        return left > 0 and await retries.wait(seconds, lambda: self._is_left(errand, tried))
 
     async def _try(self, place: Place, errand: Errand, tried: set[Backend], retries: Retries, trail: list[Attempt]) -> Reply | Failure:
         """An attempt, and another one beside it if the first one's answer is late and the model is hedged."""
@@ -230,8 +234,11 @@ class Executor:
         waiting = [place]
 
         def second() -> Coroutine[Any, Any, Reply | Failure] | None:
-            other = self._take(errand, tried) if len(trail) + 1 < self._max_attempts and retries.acquire() else None
+            other = self._take(errand, tried) if len(trail) + 1 < self._max_attempts else None
             if other is None:
+                return None
+            if not retries.acquire():
+                other.leave(Outcome(cancelled=True))
                 return None
             tried.add(other.backend)
             waiting.append(other)
@@ -249,7 +256,7 @@ class Executor:
             waiting.remove(place)
         started, label = self._clock(), "cancelled"
         try:
-            found = await self._attempt(place, errand)
+            found = await self._in_time(place, errand)
             label = found.label
         finally:
             trail.append(Attempt(place.served.model.name, place.backend.name, label, self._clock() - started))
@@ -257,17 +264,20 @@ class Executor:
             place.backend.rest(found.retry_after)
         return found
 
-    def _limits(self, timeouts: Timeouts, deadline: float | None, now: float) -> Timeouts:
-        if deadline is None:
-            return timeouts
-        left = max(0.001, deadline - now)
-        return replace(timeouts, connect=min(timeouts.connect, left), first_byte=min(timeouts.first_byte, left))
+    async def _in_time(self, place: Place, errand: Errand) -> Reply | Failure:
+        """An attempt within what is left of the request's own deadline. The client's impatience is no fault of the backend."""
+        if errand.deadline is None:
+            return await self._attempt(place, errand)
+        try:
+            async with asyncio.timeout(max(0.0, errand.deadline - self._clock())):
+                return await self._attempt(place, errand)
+        except TimeoutError:
+            return Failure(Outcome(kind="total_timeout", cancelled=True))
 
     async def _attempt(self, place: Place, errand: Errand) -> Reply | Failure:
         served, started = place.served, self._clock()
-        timeouts = self._limits(served.timeouts, errand.deadline, started)
         path, body = PATHS[errand.wire.endpoint], errand.wire.body(served.served_json)
-        call = Call("POST", path, (*served.headers, *errand.headers), body, timeouts)
+        call = Call("POST", path, (*served.headers, *errand.headers), body, served.timeouts)
         response: Response | None = None
         outcome, is_open = Outcome(cancelled=True), False
         try:
@@ -277,10 +287,8 @@ class Executor:
             outcome = Outcome(status=found.status) if isinstance(found, Reply) else found.outcome
             return found
         except BackendError as error:
-            found, outcome = Failure(Outcome(kind=error.kind)), Outcome(kind=error.kind)
-            if error.kind in ("connect_timeout", "first_byte_timeout") and errand.deadline is not None and self._clock() >= errand.deadline:
-                outcome = Outcome(cancelled=True)  # the client's impatience is no fault of the backend
-            return found
+            outcome = Outcome(kind=error.kind)
+            return Failure(outcome)
         finally:
             place.answered(self._clock() - started, errand.wire.stream, outcome)
             if not is_open:
@@ -322,7 +330,7 @@ class Executor:
                 break
             if not data:
                 return Failure(Outcome(kind="lost"))
-        failure = _failure_of(content)
+        failure = failure_in(content)
         return failure or Reply(place, response, first, splitter)
 
     async def _receive_error(self, place: Place, errand: Errand, response: Response, media: bytes) -> Reply | Failure:
@@ -359,32 +367,3 @@ async def _whole(response: Response, bound: int) -> bytes:
         if size > bound:
             raise InvalidResponse("invalid", f"the answer exceeds {bound} bytes")
     return b"".join(parts)
-
-
-def _failure_of(content: bytes) -> Failure | None:
-    """What is wrong with the first event of a stream, if anything."""
-    if content == b"[DONE]":
-        return None
-    try:
-        envelope = _ENVELOPE.decode(content)
-    except msgspec.DecodeError:
-        return Failure(Outcome(kind="invalid"))
-    if bytes(envelope.error) == b"null":
-        return None
-    return Failure(Outcome(status=500))
-
-
-def _as_error(failure: Failure, late: bool) -> GatewayError:
-    """The client's error when there is nothing left to try. `late`: the request's own deadline is over."""
-    if late:
-        return GatewayError("deadline_exceeded", "no answer within the request's max_latency_ms", param="router.max_latency_ms")
-    status, kind = failure.outcome.status, failure.outcome.kind
-    if status == 429:
-        return GatewayError("overloaded", "every backend that may answer is at its limit", retry_after=failure.retry_after or 1)
-    if status is not None:
-        return GatewayError("upstream_error", f"the backend answered with status {status}", retry_after=failure.retry_after)
-    if kind in ("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout"):
-        return GatewayError("upstream_timeout", f"the backend did not answer in time ({str(kind).replace('_', ' ')})")
-    if kind == "invalid":
-        return GatewayError("upstream_invalid", "the backend's answer is not one of an OpenAI-style server")
-    return GatewayError("upstream_error", "the backend could not be reached or broke off before it answered")

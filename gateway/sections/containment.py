@@ -38,7 +38,6 @@ class HealthSection(Section):
     down_checks: int = Field(1, ge=1, le=100, description="checks in a row that fail in another way, until it counts as down")
     up_checks: int = Field(1, ge=1, le=100, description="checks in a row that go well, until it counts as up again")
     wait_while_loading: bool = Field(False, description="requests wait in line for a model whose only backends still load their weights")
-    failures: int = Field(5, ge=1, le=1000, description="failed requests in a row that open a backend's breaker")
 
 
 class BreakerSection(Section):

@@ -52,10 +52,16 @@ class Known:
     means: Floats
     entities: Floats
     index: Index | None = None
+    gains: Floats = field(init=False, repr=False, compare=False)
     leanings: Floats = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """`leanings`: float32 (wording.DIMENSIONS, m + 1), for each entity its mean and a 1; 0 for a sign that is none."""
+        """`gains`: float32 (n, 2 m), scores less means and a 1 for each; 0 if unknown. `leanings`: float32 (wording.DIMENSIONS, m + 1), for
+        each entity its mean and a 1; 0 for a sign that is none.
+        """
+        known = ~np.isnan(self.scores)
+        gains = np.where(known, self.scores - self.means, np.float32(0))
+        object.__setattr__(self, "gains", np.concatenate([gains, known], axis=1, dtype=np.float32))
         counts = self.entities[:, -1:]
         means = np.append(self.entities[:, :-1] / (counts + PRIOR), np.ones_like(counts), axis=1)
         object.__setattr__(self, "leanings", np.where(self._are_entities(counts), means, np.float32(0)))
@@ -74,10 +80,8 @@ class Known:
         places = nearest(self.vectors, self.index, vector, NEIGHBOURS + is_known)
         if is_known and len(places) > 1:  # without the prompt itself
             places = np.delete(places, np.argmax(self.vectors[places] @ vector))
-        gains = self.scores.take(places, axis=0) - self.means
-        unknown = np.isnan(gains)
-        counts = len(places) - np.add.reduce(unknown, axis=0)
-        outcomes: Floats = np.add.reduce(np.where(unknown, np.float32(0), gains), axis=0) / (counts + np.float32(PRIOR))
+        total, models = np.add.reduce(self.gains.take(places, axis=0), axis=0), len(self.means)
+        outcomes: Floats = total[:models] / (total[models:] + np.float32(PRIOR))
         near: Floats = np.add.reduce(self.vectors.take(places, axis=0), axis=0) / np.float32(len(places))
         return near, outcomes
 

@@ -1,7 +1,8 @@
 """How long a decision of each learned router takes beyond the embedding: 20 models, 100,000 training rows. `make bench-routers`.
 
 Asked are prompts of about 200 and of about 900 characters, in several rounds; the calmest counts, as others on the machine take its caches.
-Printed are the time of the processor and that on the wall. The artifacts are made up: their figures are of time alone. The plainest scorer, `weights`, runs beside them for scale.
+Printed are the time of the processor and that on the wall. The artifacts are made up: their figures are of time alone. The plainest scorer,
+`weights`, runs beside them for scale.
 """
 
 from __future__ import annotations

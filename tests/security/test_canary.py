@@ -290,7 +290,7 @@ async def test_what_a_broken_backend_says_goes_nowhere(healthy: bool, transport:
     async with AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(speaking(answer, healthy)) for answer in ODD.values()]
         more = {"api_key": CANARY, "transport": transport, "served_as": "small", "timeouts": {"first_byte": 2}}
-        config = guarded(tmp_path, retries={"max_attempts": 2}, health={"interval_seconds": 0.1, "failures": 1000})
+        config = guarded(tmp_path, retries={"max_attempts": 2}, health={"interval_seconds": 0.1}, breaker={"failures": 1000})
         running = await stack.enter_async_context(
             serving({"models": [model(f"m{n}", url, **more) for n, url in enumerate(urls)], **config})
         )

@@ -9,6 +9,7 @@ import pytest
 
 from backends.breaker import Breaker
 from backends.chooser import Chooser
+from backends.ejection import Ejections
 from backends.health import judge
 from backends.http1 import Http1Transport
 from backends.pool import Backend, Pool
@@ -40,15 +41,71 @@ def test_the_unusable_and_the_excluded_are_left_out() -> None:
     assert pool.load() is None
 
 
-def test_when_every_breaker_is_open_the_least_bad_is_tried() -> None:
-    pool = Pool([backend(1), backend(2)], Chooser([], Random(0)))
-    for one in pool.backends:
-        for _ in range(2):
-            one.started()
-            one.finished(Outcome(kind="lost"))
+class Failing:
+    """Backends that share a pool and a clock."""
+
+    def __init__(self, size: int) -> None:
+        self.now = 0.0
+        ejections = Ejections(clock=self.clock, rng=Random(0))
+        self.backends = [self._backend(port, ejections) for port in range(1, size + 1)]
+        self.pool = Pool(self.backends, Chooser([], Random(0)), ejections)
+
+    def clock(self) -> float:
+        return self.now
+
+    def _backend(self, port: int, ejections: Ejections) -> Backend:
+        url = f"http://127.0.0.1:{port}/v1"
+        breaker = Breaker(5, clock=self.clock, rng=Random(port))
+        return Backend("small", url, "small", Http1Transport(url), breaker, standing=ejections.join(breaker))
+
+    def fail(self, *places: int) -> None:
+        for place in places:
+            for _ in range(5):
+                era = self.backends[place].started()
+                self.backends[place].finished(Outcome(kind="lost"), era=era)
+
+
+def test_when_every_breaker_is_open_the_least_bad_is_tried_now_and_then() -> None:
+    failing = Failing(2)
+    pool = failing.pool
+    failing.fail(0, 1)
     assert [one.breaker.state for one in pool.backends] == ["open", "open"]
-    assert pool.pick() is min(pool.backends, key=lambda one: one.breaker.retry_at)
-    assert pool.usable()
+    assert (pool.pick(), pool.least_bad(), pool.in_service(), pool.serves()) == (None, None, False, False)
+    assert pool.usable(), "some answer may come yet"
+    failing.now = 0.3
+    least_bad = min(pool.backends, key=lambda one: one.breaker.retry_at)
+    assert pool.least_bad() is least_bad
+    era = least_bad.started()
+    other = pool.least_bad()
+    assert other is not least_bad, "one call at a time"
+    least_bad.answered(0.1, Outcome(status=200), era)
+    assert (pool.pick(), pool.serves()) == (least_bad, True)
+
+
+def test_in_panic_ejections_are_probed_early() -> None:
+    failing = Failing(3)
+    failing.fail(0)
+    failing.now = 3.0
+    assert failing.backends[0].standing.ejected
+    assert {failing.pool.pick() for _ in range(50)} == set(failing.backends[1:])
+    failing.backends[1].health = failing.backends[2].health = "down"
+    assert failing.pool.pick() is failing.backends[0]
+    era = failing.backends[0].started()
+    assert failing.pool.pick() is None, "one probe"
+    failing.backends[0].finished(Outcome(status=200), era=era)
+    assert failing.pool.pick() is failing.backends[0]
+
+
+def test_a_client_error_neither_blames_nor_acquits() -> None:
+    failing = Failing(2)
+    failing.fail(0)
+    failing.now = failing.backends[0].breaker.retry_at
+    for status in (400, 429):
+        era = failing.backends[0].started()
+        failing.backends[0].answered(0.1, Outcome(status=status), era)
+        assert failing.backends[0].breaker.state == "half_open"
+        failing.backends[0].finished(Outcome(status=status), era=era)
+        assert failing.backends[0].usable(), "the next one probes"
 
 
 @pytest.mark.parametrize(

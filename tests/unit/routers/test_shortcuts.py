@@ -80,18 +80,23 @@ def test_trees_gone_down_side_by_side_come_to_the_same_leaves(reading: Reading, 
     np.testing.assert_allclose(trees.expect(prompts).mean, expected, atol=1e-6)
 
 
-def test_entities_lean_as_their_prompts_did(prompts: Prompts) -> None:
+def test_messages_are_what_neighbours_and_entities_say(prompts: Prompts) -> None:
     rng = np.random.default_rng(3)
     entities = np.zeros((wording.DIMENSIONS, 3), dtype=np.float32)
     for signs in prompts.signs[:2]:  # the third has no entity but those it shares
         entities[signs, 2] = rng.integers(0, 9, size=len(signs))
         entities[signs, :2] = rng.normal(size=(len(signs), 2)) * entities[signs, 2:]
-    known = Known(np.eye(20, 4, dtype=np.float32), np.ones((20, 2), np.float32), np.ones(2, np.float32), entities)
-    heard = known.messages(np.zeros((3, 1), np.float32), prompts, None)
+    scores, means = rng.random((20, 2)).astype(np.float32), np.array([0.4, 0.6], dtype=np.float32)
+    scores[rng.random((20, 2)) < 0.3] = np.nan
+    known = Known(np.eye(20, 4, dtype=np.float32), scores, means, entities)  # so few that all are neighbours
+    rows = np.ones((3, 1), np.float32)
+    heard = known.messages(rows, prompts, None)
+    outcomes = np.nansum(scores - means, axis=0) / ((~np.isnan(scores)).sum(axis=0) + PRIOR)
     for row, signs in zip(heard, prompts.signs, strict=True):
         kept = [sign for sign in signs.tolist() if 0 < entities[sign, 2] < COMMON * 20]
-        plain = [entities[sign, :2] / (entities[sign, 2] + PRIOR) for sign in kept] or [np.zeros(2)]
-        np.testing.assert_allclose(row[-2:], 3 * np.mean(plain, axis=0), atol=1e-6)
+        leaning = [entities[sign, :2] / (entities[sign, 2] + PRIOR) for sign in kept] or [np.zeros(2)]
+        expected = [[1], 4 * np.eye(20, 4).mean(axis=0), 3 * outcomes, 3 * np.mean(leaning, axis=0)]
+        np.testing.assert_allclose(row, np.concatenate(expected), atol=1e-6)
 
 
 def test_a_blend_reads_a_prompt_once_for_all_members(tmp_path: Path) -> None:
