@@ -87,7 +87,6 @@ class Record(Struct, gc=False):
     caller: str = "anyone"
     model: str | None = None
     attempts: list[Attempt] = []
-    turns: list[Turn] = []
     status: int | None = None
     error: str | None = None
     usage: Usage | None = None
@@ -99,6 +98,7 @@ class Record(Struct, gc=False):
     overhead_seconds: float | None = None
     first_byte_seconds: float | None = None
     seconds: float | None = None
+    turns: list[Turn] = []
 
     def kept(self) -> dict[str, Any]:
         """The document, and what learners will ask for: as it is kept for `GET /v1/decisions/{id}` and for feedback."""

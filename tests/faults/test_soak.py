@@ -160,7 +160,8 @@ async def test_nothing_is_left_behind(requests: int) -> None:
         assert await until(lambda: is_idle(running), 10)
         assert await until(lambda: not any(_left(running).values()), 10), _left(running)
         assert await until(lambda: len(asyncio.all_tasks()) <= tasks + 3, 10)
-        assert await until(lambda: descriptors() <= files + 30, 10), (files, descriptors())
+        # Connections to backends are kept for later: as many as there were calls at once, both ends in this process.
+        assert await until(lambda: descriptors() <= files + 60, 10), (files, descriptors())
         third = len(sizes) // 3
         growth = statistics.median(sizes[-third:]) - statistics.median(sizes[third : 2 * third])
         assert growth <= MOST_MB, sizes

@@ -265,7 +265,7 @@ async def test_read_only(servers: str, caplog: pytest.LogCaptureFixture) -> None
 
 async def test_full(servers: str, caplog: pytest.LogCaptureFixture) -> None:
     with redis_server(servers, "--maxmemory-policy", "noeviction") as server:
-        async with running(server.url) as store:
+        async with running(server.url, timeout=0.5) as store:
             await store.set("k", b"1", 60)
             server.command("SET", "big", b"x" * 8_000_000)
             server.command("CONFIG", "SET", "maxmemory", "4mb")

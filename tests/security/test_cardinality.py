@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.gateways import Running, chat, pair
+from tests.gateways import Running, chat, pair, until
 
 REQUESTS = 10_000
 AT_ONCE = 100
@@ -109,6 +109,11 @@ async def test_ten_thousand_odd_requests_make_no_new_series(tmp_path: Path) -> N
     async with pair(auth={"keys": str(path)}, words=4) as running:
         caller = Caller(running, seed=26)
         await caller.warm_up()
+
+        async def loads() -> bool:
+            return (await running.client.get("/metrics")).text.count("pointsman_backend_waiting{") == 2
+
+        assert await until(loads, 10), "both servers' loads are known"
         before = await caller.series()
         await caller.storm(REQUESTS)
         after = await caller.series()
