@@ -141,6 +141,7 @@ async def test_a_worker_is_killed_all_reload_and_all_end(tmp_path: Path) -> None
                 assert await until(lambda: len(load.outcomes) > 10, 30)
                 counted = await value(url, "pointsman_requests_total")
                 victim = await both.lose_one()
+                await asyncio.sleep(1)  # clients on a busy machine notice a reset late
                 lost = list(load.failed)
                 assert len(lost) <= 6  # those that it had
                 assert await value(url, "pointsman_requests_total") >= counted
