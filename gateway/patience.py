@@ -16,8 +16,8 @@ from gateway.errors import GatewayError
 from gateway.sections.server import ServerSection
 
 LOOK_SECONDS = 0.5
-LINGER_SECONDS = 1.0
-LINGER_BYTES = 16 * 1024 * 1024
+LINGER_SECONDS = 5.0
+LINGER_BYTES = 32 * 1024 * 1024
 """So long, and so much, is read of a body whose request is answered already, that the client may get to that answer (413)."""
 _END_OF_HEAD = b"\r\n\r\n"
 

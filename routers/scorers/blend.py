@@ -75,9 +75,10 @@ class Blend:
             means[:, :, place], spreads[:, :, place] = found.mean, found.spread
         weights = softmax(_near(prompts.vectors, self.centres) @ self.weights + self.everywhere)[:, :, None]
         mean = sigmoid(self.slope * (logit(means) @ weights)[:, :, 0] + self.shift)
-        apart = means - mean[:, :, None]
-        apart, own = ((apart * apart) @ weights)[:, :, 0], (spreads @ weights)[:, :, 0]
-        return Expected(mean, np.sqrt(apart + own * own))
+        means -= mean[:, :, None]
+        means *= means  # how far each member is from what they say together, squared
+        own = (spreads @ weights)[:, :, 0]
+        return Expected(mean, np.sqrt((means @ weights)[:, :, 0] + own * own))
 
     def tensors(self) -> Mapping[str, Tensor]:
         weights = {"everywhere": self.everywhere, "weights": self.weights, "slope": self.slope, "shift": self.shift}

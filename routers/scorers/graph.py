@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from routers.artifacts import Tensor
-    from routers.learned import Floats
+    from routers.learned import Floats, Rows
 
 KNOBS = (64.0,)
 """Width of the net that reads the messages."""
@@ -37,7 +37,7 @@ COMMON = 0.2
 PACE = Pace(epochs=15, rate=3e-3, decay=0.1)
 DROPPED = 0.5
 NETS = 3
-EXACT_ROWS, SEARCHED = 3_000, 32
+EXACT_ROWS, SEARCHED = 3_000, 64
 """Of more prompts, the neighbours are looked up in an index, which keeps so many candidates while it looks."""
 
 
@@ -68,25 +68,28 @@ class Known:
 
     def messages(self, rows: Floats, prompts: Prompts, own: Floats | None) -> Floats:
         """(n, messages) for prompts with these rows of features. `own`: (n, m), outcomes of prompts that are themselves in the graph."""
-        found = np.empty((len(prompts), rows.shape[1] + self.vectors.shape[1] + 2 * len(self.means)), dtype=np.float32)
-        for place in range(len(prompts)):
-            signs, mine = prompts.signs[place], None if own is None else own[place]
-            near, outcomes = self._neighbours(prompts.vectors[place], mine is not None)
-            entities = self._leaning(signs) if mine is None else self._entities(signs, mine)
-            np.concatenate([rows[place], near * 4, outcomes * 3, entities * 3], out=found[place])
+        width, models = rows.shape[1], len(self.means)
+        outcomes, entities = -2 * models, -models
+        found = np.empty((len(prompts), width + self.vectors.shape[1] + 2 * models), dtype=np.float32)
+        found[:, :width] = rows
+        for place, row in enumerate(found):
+            near = self._near(prompts.vectors[place], own is not None)
+            np.multiply(np.add.reduce(self.vectors.take(near, axis=0), axis=0), 4 / len(near), out=row[width:outcomes])
+            total = np.add.reduce(self.gains.take(near, axis=0), axis=0)
+            np.divide(total[:models], (total[models:] + PRIOR) / 3, out=row[outcomes:entities])
+            signs = prompts.signs[place]
+            np.multiply(self._leaning(signs) if own is None else self._entities(signs, own[place]), 3, out=row[entities:])
         return found
 
-    def _neighbours(self, vector: Floats, is_known: bool) -> tuple[Floats, Floats]:
+    def _near(self, vector: Floats, is_known: bool) -> Rows:
+        """The places of a prompt's neighbours, without itself if it is in the graph."""
         places = nearest(self.vectors, self.index, vector, NEIGHBOURS + is_known)
-        if is_known and len(places) > 1:  # without the prompt itself
-            places = np.delete(places, np.argmax(self.vectors[places] @ vector))
-        total, models = np.add.reduce(self.gains.take(places, axis=0), axis=0), len(self.means)
-        outcomes: Floats = total[:models] / (total[models:] + np.float32(PRIOR))
-        near: Floats = np.add.reduce(self.vectors.take(places, axis=0), axis=0) / np.float32(len(places))
-        return near, outcomes
+        if is_known and len(places) > 1:
+            return np.delete(places, np.argmax(self.vectors[places] @ vector))
+        return places
 
     def _leaning(self, signs: wording.Places) -> Floats:
-        """What the entities among these signs say of each model (m,)."""
+        """What the entities among these signs say of each model, on average (m,)."""
         total = np.add.reduce(self.leanings.take(signs, axis=0), axis=0)
         found: Floats = total[:-1] / max(total[-1], np.float32(1))
         return found
