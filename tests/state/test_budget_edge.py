@@ -100,6 +100,12 @@ async def two_gateways(folder: Path, keys: Keys, redis_url: str, expert: Expert)
             served = stack.enter_context(gateway(config, folder / f"gateway-{number}.log"))
             limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
             clients.append(await stack.enter_async_context(httpx.AsyncClient(base_url=served, timeout=60, limits=limits)))
+        for client in clients:  # while they started, the expert in this loop could not answer their checks
+
+            async def ready(client: httpx.AsyncClient = client) -> bool:
+                return (await client.get("/readyz")).status_code == 200
+
+            assert await until(ready, 20.0)
         yield clients
 
 
