@@ -15,8 +15,7 @@ import numpy as np
 
 from routers import artifacts, trees
 from routers.artifacts import Artifact, BadArtifact
-from routers.embedding import ENCODERS
-from routers.learned import Prompts, Stored, logit, sigmoid
+from routers.learned import Prompts, Stored, encoder_of, logit, sigmoid
 from routers.scorers import knn
 from routers.stages import KIND
 from routers.trees import Trees
@@ -177,12 +176,7 @@ class Loaded:
         """Raises BadArtifact; ImportError without the extra that its encoder needs."""
         found = artifacts.load(folder, KIND)
         stored = Stored(found.folder, found.manifest.models, found.tensors, found.settings)
-        needed = found.manifest.encoder
-        if needed is None or needed.name not in ENCODERS:
-            raise BadArtifact(folder, f"names no encoder that there is; known: {', '.join(ENCODERS)}")
-        encoder = ENCODERS[needed.name]()
-        if encoder.hash != needed.hash:
-            raise BadArtifact(folder, f"was made with another version of the encoder {needed.name!r}; train it again")
+        encoder = encoder_of(found)
         credence = Credence.read(stored.part("credence"))
         try:
             credence.expect(encoder.encode([""])[0], "")

@@ -276,7 +276,7 @@ class LearnedScorer:
         self.predictor = self.read(stored.part("router"))
         self.calibration = Calibration.read(stored.part("calibration"))
         self.models = loaded.manifest.models
-        self.encoder = _encoder(loaded)
+        self.encoder = encoder_of(loaded)
         self.artifact_hash = loaded.hash
         self.artifact = loaded
         self._columns = {name: column for column, name in enumerate(self.models)}
@@ -314,8 +314,8 @@ class LearnedScorer:
         return opinions
 
 
-def _encoder(loaded: artifacts.Artifact) -> Encoder:
-    """The encoder that made the artifact's vectors; vectors of any other one mean nothing beside them."""
+def encoder_of(loaded: artifacts.Artifact) -> Encoder:
+    """The encoder that made the artifact's vectors; vectors of any other one mean nothing beside them. Raises BadArtifact."""
     needed = loaded.manifest.encoder
     if needed is None or needed.name not in ENCODERS:
         named = "no encoder" if needed is None else f"the encoder {needed.name!r}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,3 +78,21 @@ def encode(prompts: list[str], encoder: Encoder, kept: Path | None) -> Embedding
     with Progress(console=console) as progress:
         task = progress.add_task("vectors of prompts", total=len(prompts))
         return vectors.encode(prompts, encoder, threads, lambda more: progress.advance(task, more), kept)
+
+
+@contextmanager
+def training(out: Path) -> Iterator[None]:
+    """Ends the command with exit code 2 for what cannot be learned from, 1 for what is missing or cannot be written to `out`."""
+    from routers.artifacts import BadArtifact
+
+    try:
+        yield
+    except (ValueError, BadArtifact) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(WRONG_INPUT) from None
+    except ImportError as error:
+        typer.echo(f"needs {error.name}: pip install 'pointsman[train,embed]'", err=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        typer.echo(f"{out} cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(1) from None

@@ -18,7 +18,7 @@ def train_rounds(
     outcomes: Path, answers: Path | None, models: str | None, out: Path, encoder: str, vectors: Path | None, seed: int
 ) -> None:
     """`pointsman train rl-rounds`: ends with exit code 2 for what cannot be used, 1 for what is missing or cannot be written."""
-    from gateway.cli.learning import encode, encoder_named, load_outcomes
+    from gateway.cli.learning import encode, encoder_named, load_outcomes, training
 
     if answers is None:
         typer.echo("rl-rounds learns from recorded answers: name a file with --answers", err=True)
@@ -27,24 +27,14 @@ def train_rounds(
     encoding = encoder_named(encoder)
     from datetime import UTC, datetime
 
-    from routers.artifacts import BadArtifact
     from routers.learning.rounds.train import keep, train
 
-    try:
+    with training(out):
         used = [place for place, split in enumerate(table.splits) if split != "test"]
         recorded = _recorded(answers, table.rows(used))
         found = encode(list(recorded.prompts), encoding, vectors)
         trained = train(recorded, found, seed, lambda what: typer.echo(f"rl-rounds: {what}", err=True))
         keep(out, trained, encoding, table.data_hash, datetime.now(UTC))
-    except (ValueError, BadArtifact) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(WRONG_INPUT) from None
-    except ImportError as error:
-        typer.echo(f"needs {error.name}: pip install 'pointsman[train,embed]'", err=True)
-        raise typer.Exit(1) from None
-    except OSError as error:
-        typer.echo(f"{out} cannot be written: {error.strerror}", err=True)
-        raise typer.Exit(1) from None
     typer.echo(f"{out}: rl-rounds over {len(trained.models)} models; AIQ on validation {trained.metrics['validation_aiq']:.4f}")
 
 

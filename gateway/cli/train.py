@@ -44,7 +44,7 @@ def train(
     answers: Annotated[Path | None, typer.Option(help="rl-rounds: recorded answers to the table's questions (Parquet)")] = None,
 ) -> None:
     """Fit a router to the train split of an outcomes table, its knobs to the validation split, and write an artifact."""
-    from gateway.cli.learning import encode, encoder_named, load_outcomes
+    from gateway.cli.learning import encode, encoder_named, load_outcomes, training
 
     if router == ROUNDS:
         from gateway.cli.rounds import train_rounds
@@ -57,25 +57,15 @@ def train(
     known = _cards(cards, outcomes)
     table, whole = load_outcomes(outcomes, models, known if router == "prior" else {})
     encoding = encoder_named(encoder)
-    from routers.artifacts import BadArtifact
     from routers.learning.train import school
 
     used = [place for place, split in enumerate(table.splits) if split != "test"]
     seen, others = table.rows(used), whole.rows(used).of([name for name in whole.models if name not in table.models])
     newcomers = _newcomers(table, models) if router == "prior" else ()
-    try:
+    with training(out):
         family = _family(router, members, max_mean_usd, max_billions)
         lessons = school(seen, encode(list(seen.prompts), encoding, vectors), known, newcomers, others)
         _fit(router, family, lessons, encoding, seen.data_hash, seed, out)
-    except (ValueError, BadArtifact) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(WRONG_INPUT) from None
-    except ImportError as error:
-        typer.echo(f"needs {error.name}: pip install 'pointsman[train,embed]'", err=True)
-        raise typer.Exit(1) from None
-    except OSError as error:
-        typer.echo(f"{out} cannot be written: {error.strerror}", err=True)
-        raise typer.Exit(1) from None
 
 
 def _fit(name: str, family: Family, lessons: School, encoder: Encoder, data_hash: str, seed: int, out: Path) -> None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from routers import artifacts
-from routers.embedding import ENCODERS
-from routers.learned import Prompts, Stored
+from routers.learned import Prompts, Stored, encoder_of
 from routers.rounds import policy, question
 from routers.rounds.standing import NO_VOTE, Sides, Standing
 
@@ -44,7 +43,7 @@ class Experience:
             question.read(stored.part("question")),
             policy.read(stored.part("policy")),
             float(stored.number("unit_usd", LEAST_UNIT)),
-            _encoder(loaded),
+            encoder_of(loaded),
             loaded.hash,
         )
         found.try_out(loaded.folder)
@@ -65,15 +64,3 @@ class Experience:
             raise artifacts.BadArtifact(folder, f"{artifacts.TENSORS}: the tensors do not fit together: {error}") from None
         if not finite or Sides.of(standing).first.sum() != 1:
             raise artifacts.BadArtifact(folder, f"{artifacts.TENSORS}: what it expects is not finite")
-
-
-def _encoder(loaded: artifacts.Artifact) -> Encoder:
-    """The encoder that made the artifact's vectors. Raises BadArtifact."""
-    needed = loaded.manifest.encoder
-    if needed is None or needed.name not in ENCODERS:
-        named = "no encoder" if needed is None else f"the encoder {needed.name!r}"
-        raise artifacts.BadArtifact(loaded.folder, f"names {named}; known: {', '.join(ENCODERS)}")
-    found = ENCODERS[needed.name]()
-    if found.hash != needed.hash:
-        raise artifacts.BadArtifact(loaded.folder, f"was made with another version of the encoder {needed.name!r}; train it again")
-    return found
