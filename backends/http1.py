@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections import deque
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -116,7 +117,7 @@ class Http1Transport:
         )
         self._deadlines = deadlines or Deadlines()
         self._places = Places(max_connections)
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()
         self._open: set[Exchange] = set()
 
     @property
@@ -159,17 +160,16 @@ class Http1Transport:
             self._idle.append(connection)
 
     def _take(self, now: float) -> Connection | None:
-        """The connection that was used last and is still good. Those that have been idle for too long are closed."""
+        """The connection that was used last, if there is one. Those that have been idle for too long are closed, the oldest first: else
+        the few that a quiet time takes again and again would keep the many of a busy one open.
+        """
         idle = self._idle
+        while idle and (idle[0].closed or now - idle[0].idle_since >= IDLE_SECONDS):
+            idle.popleft().abort()
         while idle:
             connection = idle.pop()
-            if connection.closed:
-                continue
-            if now - connection.idle_since < IDLE_SECONDS:
+            if not connection.closed:
                 return connection
-            for old in (connection, *idle):
-                old.abort()
-            idle.clear()
         return None
 
     async def _wait_for_place(self, seconds: float) -> None:
