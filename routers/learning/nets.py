@@ -32,7 +32,11 @@ class Nets:
         """Of rows (n, d), the nets' mean; they started differently, so where they differ nobody knows."""
         hidden = np.maximum(rows @ self.first + self.first_shift[:, None], 0)
         chances = sigmoid(hidden @ self.heads + self.head_shift[:, None])
-        return Expected(chances.mean(axis=0), chances.std(axis=0) + DOUBT)
+        count = np.float32(len(chances))
+        mean = np.add.reduce(chances, axis=0) / count
+        chances -= mean
+        chances *= chances
+        return Expected(mean, np.sqrt(np.add.reduce(chances, axis=0) / count) + DOUBT)
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {"first": self.first, "first_shift": self.first_shift, "heads": self.heads, "head_shift": self.head_shift}

@@ -37,7 +37,7 @@ COMMON = 0.2
 PACE = Pace(epochs=15, rate=3e-3, decay=0.1)
 DROPPED = 0.5
 NETS = 3
-EXACT_ROWS, SEARCHED = 3_000, 64
+EXACT_ROWS, SEARCHED = 10_000, 64
 """Of more prompts, the neighbours are looked up in an index, which keeps so many candidates while it looks."""
 
 
