@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from routers.api import Encoder
 from routers.encoder_files import intact
+from routers.onnx import runtime
 from routers.static_embedding import Static
 from routers.wordpieces import VOCABULARY_SHA256, WordPieces, ends, vocabulary
 
@@ -47,8 +48,7 @@ class MiniLM:
     name = "minilm"
 
     def __init__(self, threads: int = 1, folder: Traversable | None = None) -> None:
-        import onnxruntime
-
+        onnxruntime = runtime()
         folder = folder or files("routers")
         model = _refined(package_model(), intact(folder.joinpath(LOW_BITS), LOW_BITS_SHA256))
         self._pieces = WordPieces(vocabulary(folder))

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from routers.artifacts import TENSORS, BadArtifact
 from routers.learned import Expected, LearnedScorer, Lessons, Prompts, Stored
+from routers.onnx import runtime
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,7 +99,7 @@ def _usearch() -> Any:
     """The module of usearch's index, loaded after onnxruntime: in the other order the process crashes (seen with usearch 2.26 and
     onnxruntime 1.32).
     """
-    import onnxruntime  # noqa: F401
+    runtime()
     import usearch.index
 
     return usearch.index
