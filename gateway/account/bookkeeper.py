@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gateway.account.costs import Usage, add_usage, cost_usd, usage_of_turns
+from msgspec import structs
+
+from gateway.account.costs import Usage, add_usage, cost_usd
 from gateway.account.journal import Journal
 from gateway.account.ledger import Ledger
 from gateway.account.metrics import Metrics
+from gateway.account.planned import Planned
 from gateway.account.records import Record
 from gateway.account.visit import Visit
 from gateway.fleet import Fleet
@@ -40,9 +43,13 @@ class Bookkeeper:
     def bill(self, record: Record) -> None:
         """Works out what the answer cost, and what the dearest candidate would have cost for the same tokens."""
         model = record.model or record.decision.choice.model
-        record.cost_usd = _sum([cost_usd(self._fleet[model].model.price, record.usage)] if record.usage or not record.turns else [], record)
+        tokens = record.usage
+        record.cost_usd = cost_usd(self._fleet[model].model.price, tokens)
+        if record.planned is not None and record.planned.rounds:
+            record.planned.answer_cost_usd = record.cost_usd
+            record.cost_usd = _whole_cost(record, record.planned)
+            tokens = tokens or _tokens_of_answer(record.planned, model)
         names = self._candidates.get(record.decision.route or "", (model,))
-        tokens = record.usage or next((Usage(t.tokens_in, t.tokens_out) for t in reversed(record.turns) if t.model == model), None)
         costs = [cost_usd(self._fleet[name].model.price, tokens) for name in names]
         record.baseline_cost_usd = max((cost for cost in costs if cost is not None), default=None)
 
@@ -67,12 +74,15 @@ class Bookkeeper:
         self._settle(visit, record)
         self._metrics.request_done(record)
         self._journal.request(record)
-        self._ledger.request(record)
-        self._decisions.put(record)
+        kept = record if record.planned is None else structs.replace(record, planned=record.planned.shortened())
+        self._ledger.request(kept if record.text is None else record)
+        self._decisions.put(kept)
 
     def _estimate(self, visit: Visit, record: Record) -> Usage:
         """What a model has done of which no count came: it read the prompt, and it wrote what came through."""
         prompt = record.decision.prompt_tokens
+        if record.planned is not None:  # its planner may have made the prompt
+            prompt = self._fleet.estimate.tokens(visit.prompt_size)
         if record.endpoint == "embeddings":
             return Usage(prompt)
         return Usage(prompt, visit.streamed if record.stream else self._fleet.estimate.tokens(visit.answer_size))
@@ -80,15 +90,24 @@ class Bookkeeper:
     def _settle(self, visit: Visit, record: Record) -> None:
         if visit.grant is None:
             return
-        usage = add_usage(record.usage, usage_of_turns(record.turns))
+        usage = record.usage if record.planned is None else add_usage(record.usage, record.planned.usage)
         if usage is None:
             self._limits.release(visit.grant)
-            return
-        tokens = None if usage.prompt_tokens is None else usage.prompt_tokens + (usage.completion_tokens or 0)
-        self._limits.settle(visit.grant, tokens, record.cost_usd)
+        else:
+            tokens = None if usage.prompt_tokens is None else usage.prompt_tokens + (usage.completion_tokens or 0)
+            self._limits.settle(visit.grant, tokens, record.cost_usd)
+        for more in visit.grants:  # what all asks cost is charged to the first
+            self._limits.release(more)
 
 
-def _sum(own: Sequence[float | None], record: Record) -> float | None:
-    """What the answer and all that was asked before it cost; None if a part of it is unknown. An ask that failed cost nothing known."""
-    costs = [*own, *(turn.cost_usd for turn in record.turns if turn.error is None)]
-    return None if any(cost is None for cost in costs) else sum(cost for cost in costs if cost is not None)
+def _whole_cost(record: Record, planned: Planned) -> float | None:
+    """What the answer and all that was asked before it cost; None if a part of it is unknown."""
+    own, before = planned.answer_cost_usd, planned.cost_usd
+    if record.usage is None:
+        return before
+    return None if own is None or before is None else own + before
+
+
+def _tokens_of_answer(planned: Planned, model: str) -> Usage | None:
+    """Of the last ask that this model answered."""
+    return next((Usage(turn.tokens_in, turn.tokens_out) for turn in reversed(planned.turns) if turn.model == model), None)

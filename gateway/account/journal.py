@@ -7,6 +7,7 @@ from typing import TextIO
 
 import msgspec
 
+from gateway.account.costs import add_usage
 from gateway.account.records import Record
 
 FLUSH_SECONDS = 0.1
@@ -66,7 +67,8 @@ class Journal:
 
 
 def _as_json(record: Record) -> str:
-    decision, usage = record.decision, record.usage
+    decision, planned = record.decision, record.planned
+    usage = record.usage if planned is None else add_usage(record.usage, planned.usage)
     line = {
         "event": "request",
         "time": decision.created,
@@ -90,6 +92,8 @@ def _as_json(record: Record) -> str:
         "first_byte_ms": _ms(record.first_byte_seconds),
         "ms": _ms(record.seconds),
     }
+    if planned is not None:
+        line |= {"calls": planned.calls, "single": decision.single}
     return msgspec.json.encode(line).decode()
 
 
@@ -97,12 +101,14 @@ def _as_text(record: Record) -> str:
     decision = record.decision
     chosen = record.model or decision.choice.model
     cost = "cost unknown" if record.cost_usd is None else f"${record.cost_usd:.7f}"
-    retried = f"  {len(record.attempts)} attempts" if len(record.attempts) > 1 else ""
+    calls = 1 if record.planned is None else record.planned.calls
+    retried = f"  {len(record.attempts)} attempts" if len(record.attempts) > calls else ""
+    planned = "" if record.planned is None else f"  single: {decision.single}" if decision.single else f"  {calls} calls"
     error = f"  {record.error}" if record.error else ""
     milliseconds = f"{(record.seconds or 0) * 1000:.1f} ms"
     return (
         f"{record.status}  {record.endpoint:<11} {decision.route or '-':<10} -> {chosen:<12} {decision.choice.reason:<14}"
-        f" cache {decision.cache:<6} {cost}  {milliseconds}{retried}{error}  {decision.id}"
+        f" cache {decision.cache:<6} {cost}  {milliseconds}{planned}{retried}{error}  {decision.id}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from gateway.account.costs import Usage
 from gateway.account.ledger_files import LedgerDown, LedgerFile
+from gateway.account.ledger_rounds import AskedEntry, PlanEntry, RoundEntry, asked_entry, plan_entry, round_entries
 from gateway.account.records import Record
 from routers.api import Scored
 
@@ -23,22 +25,30 @@ WRITE_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 NO_ROUTE = "none"
+OPINION_STEPS = 10**9
+"""Opinions have so many steps from 0 to 1: fewer would not bring a ranking back, and more make lines longer."""
 _log = logging.getLogger("pointsman")
 
 
 class CandidateEntry(Struct, frozen=True, gc=False):
-    """A candidate of the decision, in the order of the ranking. `propensity` stands there only where chance had a part in the choice."""
+    """A candidate of the decision, in the order of the ranking. `propensity` stands there only where chance had a part in the choice,
+    `opinions` (scorer -> opinion) and `uncertainty` only where somebody had one.
+    """
 
     model: str
     score: float
     quality: float | None = None
     expected_cost_usd: float | None = None
     propensity: float | UnsetType = UNSET
+    opinions: dict[str, float] | UnsetType = UNSET
+    uncertainty: float | UnsetType = UNSET
 
     @classmethod
     def of(cls, scored: Scored) -> CandidateEntry:
         propensity = UNSET if scored.propensity is None else scored.propensity
-        return cls(scored.name, scored.score, scored.quality, scored.cost_usd, propensity)
+        opinions = {name: _shortened(value) for name, value in scored.opinions.items()} or UNSET
+        uncertainty = UNSET if scored.uncertainty is None else _shortened(scored.uncertainty)
+        return cls(scored.name, scored.score, scored.quality, scored.cost_usd, propensity, opinions, uncertainty)
 
 
 class AttemptEntry(Struct, frozen=True, gc=False):
@@ -64,7 +74,8 @@ class RequestEntry(Struct, frozen=True, gc=False, tag_field="event", tag="reques
 
     `propensity`: the probability with which it was chosen; None if chance had no part in it. `shadow`: the model that another picker,
     which serves nobody, would have chosen. `route` is None if the client named a model. `prompt` stands there only if the ledger is to
-    keep prompts. Unknown is None.
+    keep prompts; `asked` where there was something to decide; `plan` where the route's planner may make several calls, and `rounds` where
+    it did: `usage` is then that of the final ask alone, and `cost_usd` that of all. Unknown is None.
     """
 
     v: int
@@ -95,6 +106,21 @@ class RequestEntry(Struct, frozen=True, gc=False, tag_field="event", tag="reques
     propensity: float | None = None
     shadow: str | None = None
     prompt: str | UnsetType = UNSET
+    asked: AskedEntry | UnsetType = UNSET
+    plan: PlanEntry | UnsetType = UNSET
+    rounds: list[RoundEntry] | UnsetType = UNSET
+
+    @property
+    def asks(self) -> list[RoundEntry]:
+        """What was asked before the answer."""
+        return self.rounds if isinstance(self.rounds, list) else []
+
+    @property
+    def own_cost_usd(self) -> float | None:
+        """What the answer itself cost, without the asks before it; 0 where a planner has put it together. None if unknown."""
+        if self.cost_usd is None or not self.asks:
+            return self.cost_usd
+        return 0.0 if self.usage is None else max(0.0, self.cost_usd - math.fsum(one.cost_usd or 0.0 for one in self.asks))
 
 
 class FeedbackEntry(Struct, frozen=True, gc=False, tag_field="event", tag="feedback", kw_only=True):
@@ -152,6 +178,9 @@ def entry(record: Record) -> RequestEntry:
         propensity=decision.propensity,
         shadow=choice.shadow,
         prompt=UNSET if record.text is None else record.text,
+        asked=asked_entry(record),
+        plan=plan_entry(record),
+        rounds=round_entries(record),
     )
 
 
@@ -183,6 +212,11 @@ def _usage(usage: Usage) -> UsageEntry:
 
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _shortened(value: float) -> float:
+    """Ten times as fast as `round`, for numbers that are not negative."""
+    return int(value * OPINION_STEPS + 0.5) / OPINION_STEPS
 
 
 class Ledger:

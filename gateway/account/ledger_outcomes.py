@@ -91,11 +91,9 @@ def join(requests: Iterable[Entry], scores: dict[str, float]) -> Outcomes:
 
 def _row(name: str, query: _Query, model: str, answers: Sequence[tuple[float, RequestEntry]]) -> OutcomeRow:
     """Means over the answers, each over those where the number is known. What we only estimated is not known."""
-    entries = [entry for _, entry in answers]
-    counted = [entry for entry in entries if not entry.estimated]
-    tokens_in = _mean([entry.usage.prompt_tokens for entry in counted if entry.usage is not None])
-    tokens_out = _mean([entry.usage.completion_tokens for entry in counted if entry.usage is not None])
-    milliseconds = _mean([entry.ms for entry in entries])
+    found = [_own(entry) for _, entry in answers]
+    tokens_in, tokens_out = _mean([own.tokens_in for own in found]), _mean([own.tokens_out for own in found])
+    milliseconds = _mean([own.ms for own in found])
     return OutcomeRow(
         name,
         query.dataset,
@@ -103,11 +101,34 @@ def _row(name: str, query: _Query, model: str, answers: Sequence[tuple[float, Re
         query.prompt,
         model,
         math.fsum(score for score, _ in answers) / len(answers),
-        _mean([entry.cost_usd for entry in counted]),
+        _mean([own.cost_usd for own in found]),
         None if tokens_in is None else round(tokens_in),
         None if tokens_out is None else round(tokens_out),
         None if milliseconds is None else milliseconds / 1000,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What the model's own call took, that was the answer; others that were asked before it are not its doing."""
+
+    tokens_in: int | None
+    tokens_out: int | None
+    cost_usd: float | None
+    ms: float | None
+
+
+def _own(entry: RequestEntry) -> _Own:
+    usage, before = entry.usage, max((one.at_ms + one.ms for one in entry.asks), default=0.0)
+    if usage is None:
+        asked = next((one for one in reversed(entry.asks) if one.model == entry.model and one.error is None), None)
+        if asked is not None:
+            return _Own(asked.prompt_tokens, asked.completion_tokens, asked.cost_usd, asked.ms)
+    milliseconds = None if entry.ms is None else max(0.0, entry.ms - before)
+    if entry.estimated:
+        return _Own(None, None, None, milliseconds)
+    tokens = (None, None) if usage is None else (usage.prompt_tokens, usage.completion_tokens)
+    return _Own(*tokens, entry.own_cost_usd, milliseconds)
 
 
 def _mean(numbers: Sequence[float | None]) -> float | None:

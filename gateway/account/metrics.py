@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from gateway.account.planned import Planned
 from gateway.account.records import Record
 
 OTHER = "other"
@@ -22,6 +23,7 @@ NO_ROUTE = "none"
 
 _FAST = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _ANSWER = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+_CALLS = (1, 2, 3, 4, 6, 8, 16, 32, 64)
 _FIRST_TOKEN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -145,7 +147,7 @@ class Metrics:
         self.plugin_errors = counter("plugin_errors", "opinions dropped since the plugin failed", "plugin")
         self.decisions = counter("decisions", "decisions by route, chosen model and reason", "route", "model", "reason")
         self.decision_cache = counter("decision_cache", "look-ups of decisions: hit, miss, pin, bypass", "result")
-        self.rounds = histogram("rounds", "calls to models for one answer", (1, 2, 3, 4, 6, 8, 16), "route")
+        self.rounds = histogram("rounds", "calls to models for one answer, where a planner may make several", _CALLS, "route")
 
     def _define_state(self) -> None:
         self.event_loop_lag = Gauge(
@@ -262,10 +264,28 @@ class Metrics:
                 bound.prompt.inc(usage.prompt_tokens)
             if usage.completion_tokens is not None:
                 bound.completion.inc(usage.completion_tokens)
-        if record.cost_usd is not None:
+        if record.planned is not None:
+            self._count_rounds(record, record.planned, bound)
+        elif record.cost_usd is not None:
             bound.cost.inc(record.cost_usd)
         if record.baseline_cost_usd is not None:
             bound.baseline.inc(record.baseline_cost_usd)
+
+    def _count_rounds(self, record: Record, planned: Planned, bound: _Bound) -> None:
+        """Every ask counts under the model that answered it."""
+        route = self.route_label(record.decision.route)
+        self.rounds.labels(route).observe(planned.calls)
+        own = planned.answer_cost_usd if planned.rounds else record.cost_usd
+        if own is not None:
+            bound.cost.inc(own)
+        for turn in planned.turns:
+            model = self.model_label(turn.model)
+            if turn.tokens_in is not None:
+                self.count(self.tokens, model, "prompt", amount=turn.tokens_in)
+            if turn.tokens_out is not None:
+                self.count(self.tokens, model, "completion", amount=turn.tokens_out)
+            if turn.cost_usd is not None:
+                self.count(self.cost, route, model, amount=turn.cost_usd)
 
     def count(self, counter: Counter, *labels: str, amount: float = 1) -> None:
         """Adds to a counter. The labels must come from closed sets: their children are kept for good."""

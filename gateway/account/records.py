@@ -7,7 +7,8 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.account.costs import Usage
-from routers.api import Choice, Endpoint, RouteRequest, Turn
+from gateway.account.planned import Planned
+from routers.api import Choice, Endpoint, RouteRequest
 
 LEARNED = "learned_from"
 """Member of a kept document that is not shown."""
@@ -17,6 +18,7 @@ class Decision(Struct, frozen=True, gc=False):
     """How one request was routed. Headers, dry run, log, metrics, `explain` and feedback all show this object.
 
     `route`: None if the client named a model itself. `cache`: hit, miss, pin or bypass. `created`: Unix time, seconds.
+    `single`: why one call makes the answer, though the route's planner may make several; None where nothing is against it.
     """
 
     id: str
@@ -25,6 +27,7 @@ class Decision(Struct, frozen=True, gc=False):
     cache: str
     created: float
     prompt_tokens: int
+    single: str | None = None
 
     @property
     def propensity(self) -> float | None:
@@ -45,6 +48,7 @@ class Decision(Struct, frozen=True, gc=False):
             "prompt_tokens_estimate": self.prompt_tokens,
             "propensity": self.propensity,
             "shadow": choice.shadow,
+            "single": self.single,
             "candidates": [
                 {
                     "model": scored.name,
@@ -76,8 +80,10 @@ class Record(Struct, gc=False):
     """A decision and what came of it; filled in as the request goes on. Unknown is None.
 
     `caller`: id of whoever asked. `estimated`: the usage is our own count of what was streamed, since the backend did not get to say.
-    `turns`: what a planner had asked before the answer; `usage` is that of the answer alone, `cost_usd` that of all.
-    `text`: what was asked, only where the ledger wants it. `request`: as the policy saw it, only where the policy learns.
+    `planned`: what the route's planner did; None where it makes one call always. `usage` is then that of the final ask alone, and
+    `cost_usd` that of all.
+    `text`: what was asked, only where the ledger wants it. `asked`: the request as its routing saw it, but for the text. `request`: with
+    the text, only where the policy learns.
     """
 
     decision: Decision
@@ -92,13 +98,19 @@ class Record(Struct, gc=False):
     usage: Usage | None = None
     estimated: bool = False
     text: str | None = None
+    asked: RouteRequest | None = None
     request: RouteRequest | None = None
     cost_usd: float | None = None
     baseline_cost_usd: float | None = None
     overhead_seconds: float | None = None
     first_byte_seconds: float | None = None
     seconds: float | None = None
-    turns: list[Turn] = []
+    planned: Planned | None = None
+
+    @property
+    def rounds_usage(self) -> Usage | None:
+        """Tokens of what a planner had asked before the answer; None if nothing is known of them, or there was nothing."""
+        return None if self.planned is None else self.planned.usage
 
     def kept(self) -> dict[str, Any]:
         """The document, and what learners will ask for: as it is kept for `GET /v1/decisions/{id}` and for feedback."""
@@ -120,7 +132,7 @@ class Record(Struct, gc=False):
             "stream": self.stream,
             "answered_by": self.model,
             "attempts": [{"model": a.model, "backend": a.backend, "outcome": a.outcome, "ms": a.seconds * 1000} for a in self.attempts],
-            "rounds": [_shown(turn) for turn in self.turns],
+            "rounds": [] if self.planned is None else self.planned.documents(),
             "status": self.status,
             "error": self.error,
             "usage": None if usage is None else {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
@@ -131,20 +143,6 @@ class Record(Struct, gc=False):
             "time_to_first_token_ms": _ms(self.first_byte_seconds) if self.stream else None,
             "duration_ms": _ms(self.seconds),
         }
-
-
-def _shown(turn: Turn) -> dict[str, Any]:
-    return {
-        "asked": list(turn.ask.models),
-        "purpose": turn.ask.purpose,
-        "model": turn.model,
-        "text": turn.text,
-        "error": turn.error,
-        "prompt_tokens": turn.tokens_in,
-        "completion_tokens": turn.tokens_out,
-        "cost_usd": turn.cost_usd,
-        "ms": turn.seconds * 1000,
-    }
 
 
 def _ms(seconds: float | None) -> float | None:

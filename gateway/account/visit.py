@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.account.records import Record
 from gateway.guard.callers import ANYONE
@@ -15,9 +15,10 @@ _TOKEN = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 class Visit:
     """`started`: on the monotonic clock, seconds. `request_id`: the client's own if it is well-formed, else a new one.
 
-    `record`: None until there is a decision. `status` and `code`: of the error that ended it, if one did. `prompt_size`: bytes.
-    `grant`: what was reserved of the caller's allowance. `streamed`: events that went to the client; `answer_size`: bytes of a whole
-    answer.
+    `record`: None until there is a decision. `status` and `code`: of the error that ended it, if one did. `prompt_size`: bytes that the
+    model reads whose answer is relayed.
+    `grant`: what was reserved of the caller's allowance; `grants`: of its budget, what more the asks of a plan needed.
+    `streamed`: events that went to the client; `answer_size`: bytes of a whole answer.
     `worked`: a model has worked on it, so that it cost something even if no count comes.
     """
 
@@ -26,6 +27,7 @@ class Visit:
         "caller",
         "code",
         "grant",
+        "grants",
         "headers",
         "prompt_size",
         "reason",
@@ -45,6 +47,7 @@ class Visit:
         self.record: Record | None = None
         self.caller = ANYONE
         self.grant: Grant | None = None
+        self.grants: Sequence[Grant] = ()
         self.prompt_size = 0
         self.streamed = 0
         self.answer_size = 0

@@ -19,27 +19,30 @@ from backends.deadlines import Deadlines
 from backends.retry import Outcome
 from backends.work import HEAD_BYTES, Work
 from gateway.account.bookkeeper import Bookkeeper
-from gateway.account.costs import usage_of_turns
+from gateway.account.planned import Planned, Step
 from gateway.account.records import Decision, Record
 from gateway.account.visit import Visit
-from gateway.api.errors import headers_of
+from gateway.api.endings import break_off, send_again, send_error
 from gateway.errors import CLIENT_CLOSED, ClientGone, GatewayError
 from gateway.flow.client import Client, Receive, Send
 from gateway.flow.composed import Origin, Told, Untold, chunks, whole
-from gateway.flow.decide import Decider
+from gateway.flow.decide import Decider, Route
 from gateway.flow.execute import Errand, Executor, Reply
-from gateway.flow.inner import wire_of, with_usage
-from gateway.flow.planning import Plans
+from gateway.flow.inner import size_of, wire_of, with_usage, work_of
+from gateway.flow.planning import Plans, final_of
+from gateway.flow.purse import Purse
 from gateway.flow.relay import Relayed, explain, relay_stream, rename, send_whole
-from gateway.flow.rounds import Listener, Purse, Rounds, least
+from gateway.flow.rounds import Listener, Rounds
 from gateway.flow.sse import event
 from gateway.flow.wire import Wire, read
 from gateway.guard.admission import class_of
 from gateway.guard.auth import Gate
 from gateway.guard.bodies import read_body
-from gateway.guard.limits import Limits, OutOfBudget
-from gateway.memory.idempotency import Answered, Claim, Repeats, key_of
-from routers.api import Answer, Ask, Budget, Endpoint, RouteRequest
+from gateway.guard.funds import Funds
+from gateway.guard.limits import Grant, Limits, OutOfBudget
+from gateway.memory.idempotency import Claim, Repeats, key_of
+from routers.api import Answer, Endpoint, RouteRequest
+from routers.planners.plain import why_single
 
 LARGE_BODY = 512 * 1024
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -139,26 +142,55 @@ class Completions:
         record = await self._admit(visit, wire, request)
         wishes = wire.preferences
         deadline = None if wishes.max_latency_ms is None else visit.started + wishes.max_latency_ms / 1000
-        purse = Purse(least(wishes.max_cost_usd, request.budget_usd))
-        plan = await self._plans.begin(
-            record.decision, request, wire, Budget(purse.left, None if deadline is None else deadline - visit.started)
-        )
         work = Work(wire.prompt.head(HEAD_BYTES), request.prompt_tokens, wire.max_tokens or 0, wishes.session)
         priority = class_of(visit.caller.priority, wire.priority)
-        first = plan if isinstance(plan, Ask) else Ask(())
-        errand = Errand(first.models, wire, self._call_headers(visit), deadline, work, visit.caller.id, priority)
-        record.overhead_seconds = self._clock() - visit.started
+        models = self._plans.models(record.decision, request)
+        errand = Errand(models, wire, self._call_headers(visit), deadline, work, visit.caller.id, priority)
+        trail, route = record.attempts, self._plans.planned(record.decision)
+        if route is None:
+            record.overhead_seconds = self._clock() - visit.started
+        else:
+            trail, end = [], await self._plan(client, visit, wire, errand, request, route)
+            if isinstance(end, Answer):
+                await self._compose(client, visit, wire, end, claim)
+                return
+            errand = end
         try:
-            if not isinstance(plan, Ask):
-                ended = await self._rounds.run(plan, wire, errand, purse, record, self._listener(client, visit, wire))
-                if isinstance(ended, Answer):
-                    await self._compose(client, visit, wire, ended, claim)
-                    return
-                errand = structs.replace(errand, models=ended.models, wire=wire_of(wire, ended))
-            reply = await self._executor.open(errand, record.attempts)
+            reply = await self._executor.open(errand, trail)
         finally:
-            visit.worked = bool(record.attempts)
+            visit.worked = bool(trail)
+            if trail is not record.attempts:
+                record.attempts += trail
         await self._relay(client, visit, wire, reply, claim)
+
+    async def _plan(self, client: Client, visit: Visit, wire: Wire, errand: Errand, request: RouteRequest, route: Route) -> Errand | Answer:
+        """Carries out what the route's planner wants: the errand that is left to be relayed, or its answer."""
+        record, rounds = _recorded(visit), self._rounds
+        record.planned = planned = Planned(visit.started)
+        purse = self._purse(visit, wire)
+        left = rounds.left(purse, errand)
+        planned.steps.append(Step(0, left))
+        plan = await self._plans.begin(route, record.decision, request, wire, left)
+        why = None if (first := final_of(plan.first)) is None else why_single(first)
+        if why is not None:
+            record.decision = structs.replace(record.decision, single=why)
+        record.overhead_seconds = self._clock() - visit.started
+        end = await rounds.run(plan, wire, errand, purse, record, planned, self._listener(client, visit, wire))
+        if isinstance(end, Answer):
+            return end
+        planned.calls += 1
+        visit.prompt_size = size_of(wire, end)
+        work = work_of(errand.work, end, self._decider.tokens(visit.prompt_size))
+        return structs.replace(errand, models=end.models, wire=wire_of(wire, end), work=work)
+
+    def _purse(self, visit: Visit, wire: Wire) -> Purse:
+        """What the asks of a plan may spend."""
+        funds = None
+        if visit.grant is not None and visit.caller.allowance.budget_usd is not None:
+            more: list[Grant] = []
+            visit.grants = more
+            funds = Funds(self._limits, visit.grant, more)
+        return Purse(wire.preferences.max_cost_usd, funds)
 
     async def _relay(self, client: Client, visit: Visit, wire: Wire, reply: Reply, claim: Claim | None) -> None:
         record = _recorded(visit)
@@ -190,7 +222,7 @@ class Completions:
         """Sends an answer that a planner has put together itself."""
         record = _recorded(visit)
         record.model, record.status = answer.model, 200
-        usage = usage_of_turns(record.turns)
+        usage = record.rounds_usage
         self._bookkeeper.bill(record)
         origin = self._origin(answer.model)
         if wire.stream:
@@ -214,18 +246,25 @@ class Completions:
         visit.record = record = Record(decision, self._endpoint, visit.request_id, wire.stream, caller.id)
         text, learns = self._decider.text_of(decision, wire, self._settings.log_prompts)
         record.text = text if self._settings.log_prompts else None
+        record.asked = request
         record.request = replace(request, text=text or "") if learns else None
         visit.prompt_size = wire.prompt.size
         if caller.allowance.bounded:
             try:
-                visit.grant = await self._limits.reserve(caller, *self._decider.charge(decision, request))
+                await self._reserve(visit, decision, request)
             except OutOfBudget as short:
                 cheaper = self._decider.cheaper(decision, request, short.left_usd)
                 if cheaper is None:
                     raise
                 record.decision = cheaper
-                visit.grant = await self._limits.reserve(caller, *self._decider.charge(cheaper, request))
+                await self._reserve(visit, cheaper, request)
         return record
+
+    async def _reserve(self, visit: Visit, decision: Decision, request: RouteRequest) -> None:
+        try:
+            visit.grant = await self._limits.reserve(visit.caller, *self._decider.charge(decision, request))
+        except OutOfBudget as short:
+            raise self._decider.unpaid(short, decision, request) from None
 
     async def _relay_whole(self, client: Client, visit: Visit, wire: Wire, reply: Reply, claim: Claim | None) -> None:
         record, body = _recorded(visit), reply.first
@@ -234,8 +273,8 @@ class Completions:
             record.usage = reply.usage
             self._bookkeeper.bill(record)
             body = rename(body, reply.served.renamed)
-            if record.turns:
-                body = with_usage(body, reply.usage, usage_of_turns(record.turns))
+            if record.planned is not None and record.planned.rounds:
+                body = with_usage(body, reply.usage, record.rounds_usage)
             if wire.preferences.explain:
                 body = explain(body, msgspec.json.encode(record.decision.document()))
         headers = self._answer_headers(visit, media_of(reply), reply.served.model.name)
@@ -248,7 +287,7 @@ class Completions:
         decision = msgspec.json.encode(record.decision.document()) if wire.preferences.explain else None
         headers = self._stream_headers(visit, media_of(reply), reply.served.model.name)
         try:
-            await relay_stream(reply, client, headers, wire.wants_usage, decision, relayed, usage_of_turns(record.turns))
+            await relay_stream(reply, client, headers, wire.wants_usage, decision, relayed, record.rounds_usage)
         finally:
             record.usage, record.error, visit.streamed = relayed.usage, relayed.error, relayed.events
 
@@ -319,42 +358,3 @@ def place_of(error: Exception) -> str:
     """Where an unexpected error arose. Its text is not logged: it could quote a prompt or a key."""
     frames = traceback.extract_tb(error.__traceback__)
     return " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames[-4:]))
-
-
-async def send_error(client: Client, error: GatewayError, visit: Visit) -> None:
-    """Answers with an error of the closed table."""
-    body = error.body()
-    headers: list[Header] = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", visit.request_id.encode()),
-    ]
-    if visit.record is not None:
-        headers.append((b"x-router-decision-id", visit.record.decision.id.encode()))
-        headers.append((b"x-router-attempts", b"%d" % len(visit.record.attempts)))
-    headers += headers_of(error)
-    await client.head(error.status, headers)
-    await client.write(body, more=False)
-
-
-async def break_off(client: Client, visit: Visit) -> None:
-    """The process ends amid a request. The client is told: by an error, or in a stream by its last event."""
-    task = asyncio.current_task()
-    assert task is not None
-    task.uncancel()
-    if client.served:
-        return
-    visit.fail(503, "draining")
-    error = GatewayError("draining", "this process ends, and the answer was not complete", retry_after=1)
-    if not client.committed:
-        visit.worked = False
-        await send_error(client, error, visit)
-    elif visit.record is not None and visit.record.stream:
-        await client.write(event(error.body()), more=False)
-
-
-async def send_again(client: Client, answered: Answered) -> None:
-    """Answers with what the same request got before."""
-    headers = [*answered.headers, (b"idempotent-replayed", b"true"), (b"content-length", b"%d" % len(answered.body))]
-    await client.head(answered.status, headers)
-    await client.write(answered.body, more=False)

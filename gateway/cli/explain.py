@@ -13,8 +13,12 @@ from gateway.cli.loading import WRONG_INPUT, load
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gateway.account.records import Decision
     from gateway.config import Config
     from gateway.flow.decide import Route
+    from gateway.flow.planning import Plans
+    from gateway.flow.wire import Wire
+    from routers.api import RouteRequest
 
 
 def explain(
@@ -45,6 +49,7 @@ def _decide(config: Config, folder: Path, routes: Mapping[str, Route], name: str
     from gateway.app import build
     from gateway.build_fleet import discovered
     from gateway.errors import GatewayError
+    from gateway.flow.planning import Plans
     from gateway.flow.wire import read
     from gateway.guard.callers import ANYONE
 
@@ -53,14 +58,31 @@ def _decide(config: Config, folder: Path, routes: Mapping[str, Route], name: str
         body = json.dumps({"model": name, "messages": [{"role": "user", "content": prompt}]}).encode()
         try:
             wire, decider = read("chat", {}, body), gateway.decider
+            plans = Plans(gateway.fleet, gateway.routes, gateway.threads, gateway.metrics)
             async with discovered(gateway.fleet):
-                return (await decider.decide(decider.request(wire, ANYONE), wire, ANYONE, fresh=True, dry=True)).document()
+                request = decider.request(wire, ANYONE)
+                decision = await decider.decide(request, wire, ANYONE, fresh=True, dry=True)
+                return {**decision.document(), **await _first(plans, decision, request, wire)}
         except GatewayError as error:
             return dict(error.document())
         finally:
             gateway.threads.shutdown(wait=False, cancel_futures=True)
 
     return asyncio.run(run())
+
+
+async def _first(plans: Plans, decision: Decision, request: RouteRequest, wire: Wire) -> dict[str, Any]:
+    """Whom the route's planner asks first, or why it asks one model alone; nothing where it always does."""
+    from routers.api import Answer, Budget
+    from routers.planners.plain import why_single
+
+    route = plans.planned(decision)
+    if route is None:
+        return {}
+    first = (await plans.begin(route, decision, request, wire, Budget())).first
+    asks = [] if isinstance(first, Answer) else first
+    single = next((why for ask in asks if (why := why_single(ask)) is not None), None)
+    return {"single": single, "first_asks": [{"asked": list(ask.models), "purpose": ask.purpose, "final": ask.final} for ask in asks]}
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -84,6 +106,10 @@ def _print(document: dict[str, Any]) -> None:
     for model, reason in document["rejected"].items():
         table.add_row(model, f"out: {reason}")
     console.print(table)
+    if document.get("single") is not None:
+        console.print(f"one call: {document['single']}")
+    elif "first_asks" in document:
+        console.print(f"asks first: {', '.join(ask['asked'][0] for ask in document['first_asks'])}")
     if document["shadow"] is not None:
         console.print(f"shadow: {document['shadow']}")
     for plugin, problem in document["errors"].items():

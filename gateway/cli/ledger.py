@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from gateway.cli.loading import WRONG_INPUT
+from gateway.cli.ledger_reading import failures, number, open_source, plain, print_table, refuse_input, report_broken
 
 if TYPE_CHECKING:
-    from gateway.account.ledger import Entry
-    from gateway.account.ledger_sources import Source
+    from gateway.account.ledger import Entry, RequestEntry
     from gateway.account.sums import Key, Sum
 
 POLL_SECONDS = 0.5
-PAGE_WIDTH = 240
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 ConfigOption: TypeAlias = Annotated[
@@ -49,8 +45,8 @@ def tail(
 
     import msgspec
 
-    with _failures():
-        source = _source(config, file, redis, prefix)
+    with failures():
+        source = open_source(config, file, redis, prefix)
         if follow:
             for one in source.last(count, lambda: time.sleep(POLL_SECONDS)):
                 typer.echo(msgspec.json.encode(one).decode() if as_json else "  ".join(_cells(one)).rstrip())
@@ -60,8 +56,8 @@ def tail(
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
     headings = ("time", "decision", "key", "route", "model", "why", "cache", "status", "tokens", "cost, USD", "ms")
-    _print(headings, [_cells(one) for one in found])
-    _report_broken(source)
+    print_table(headings, [_cells(one) for one in found])
+    report_broken(source)
 
 
 @ledger.command("sum")
@@ -85,10 +81,10 @@ def sum_command(
     names = list(dict.fromkeys(part.strip() for part in by.split(",")))
     for name in names:
         if name not in KEYS:
-            _refuse(f"--by: there is no {name!r}{nearest(name, list(KEYS))}; known: {', '.join(KEYS)}")
+            refuse_input(f"--by: there is no {name!r}{nearest(name, list(KEYS))}; known: {', '.join(KEYS)}")
     start = _start(since)
-    with _failures():
-        source = _source(config, file, redis, prefix)
+    with failures():
+        source = open_source(config, file, redis, prefix)
         groups, total = sum_up(source.entries(start), names)
     if as_json:
         rows = [{**dict(zip(names, key, strict=True)), **asdict(found)} for key, found in groups.items()]
@@ -96,7 +92,7 @@ def sum_command(
         typer.echo(json.dumps(whole, ensure_ascii=False, indent=2))
         return
     _print_sums(names, groups, total)
-    _report_broken(source)
+    report_broken(source)
 
 
 @ledger.command("outcomes")
@@ -112,8 +108,8 @@ def outcomes(
     from gateway.account.ledger_outcomes import join, scores_in, write
 
     start = _start(since)
-    with _failures():
-        source = _source(config, file, redis, prefix)
+    with failures():
+        source = open_source(config, file, redis, prefix)
         scores = scores_in(source.entries(start))
         source.broken = 0  # the same lines are read again
         found = join(source.entries(), scores)
@@ -132,71 +128,7 @@ def outcomes(
         raise typer.Exit(1) from None
     queries = len({row.query_id for row in found.rows})
     typer.echo(f"{out}: {len(found.rows)} outcomes of {queries} prompts; {left_out}")
-    _report_broken(source)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(WRONG_INPUT)
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """A source that cannot be read, or a user who has seen enough."""
-    from redis.exceptions import RedisError
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
-    except RedisError as error:
-        typer.echo(f"Redis did not answer as it should: {type(error).__name__}", err=True)
-        raise typer.Exit(1) from None
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        typer.echo(f"{error.filename}: {error.strerror or type(error).__name__}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _source(config: Path | None, file: Path | None, redis: str | None, prefix: str | None) -> Source:
-    """The one place to read from; exit code 2 if none or several are named."""
-    from gateway.account.ledger_sources import FileSource, StreamSource
-    from gateway.memory.store import SCHEMA
-
-    if [config, file, redis].count(None) != 2:
-        _refuse("name one ledger: --config FILE, --file PATH or --redis URL")
-    if prefix is not None and redis is None:
-        _refuse("--prefix goes with --redis")
-    if config is not None:
-        file, redis, prefix = _configured(config)
-    if file is not None:
-        if not file.is_file() and not file.with_name(f"{file.name}.1").is_file():
-            _refuse(f"{file}: there is no such file")
-        return FileSource(file)
-    assert redis is not None
-    try:
-        return StreamSource(redis, f"{prefix or 'pointsman'}:{SCHEMA}:ledger")
-    except ValueError as error:
-        _refuse(f"--redis: {error}")
-
-
-def _configured(path: Path) -> tuple[Path | None, str | None, str | None]:
-    """The file of a configuration's ledger; else the URL and the prefix of its stream."""
-    from gateway.config import read
-    from gateway.source import ConfigError
-
-    try:
-        config = read(path)
-    except ConfigError as error:
-        for line in error.lines():
-            typer.echo(line, err=True)
-        raise typer.Exit(WRONG_INPUT) from None
-    if config.ledger.path is not None:
-        return Path(config.ledger.path), None, None
-    if not config.ledger.redis or config.redis is None:
-        _refuse(f"{path}: it keeps no ledger; set `ledger.path`, or `ledger.redis: true`")
-    return None, config.redis.url.get_secret_value(), config.redis.prefix
+    report_broken(source)
 
 
 def _start(since: str | None) -> float | None:
@@ -212,7 +144,7 @@ def _start(since: str | None) -> float | None:
     try:
         day = datetime.fromisoformat(since)
     except ValueError:
-        _refuse("--since: a span such as 30m, 12h or 7d, or a day such as 2026-11-01")
+        refuse_input("--since: a span such as 30m, 12h or 7d, or a day such as 2026-11-01")
     return (day if day.tzinfo is not None else day.replace(tzinfo=UTC)).timestamp()
 
 
@@ -225,14 +157,21 @@ def _cells(one: Entry) -> list[str]:
     at = datetime.fromtimestamp(one.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
     names = [at, one.decision_id, f"{one.caller:<12}", f"{one.route or '–':<8}", f"{one.model or '–':<12}"]
     if isinstance(one, FeedbackEntry):
-        return [_plain(cell) for cell in (*names, f"{'feedback':<14}", "", f"score {one.score:g}", "", "", "")]
-    usage = one.usage
-    tokens = "–" if usage is None else f"{_number(usage.prompt_tokens, 'd')}+{_number(usage.completion_tokens, 'd')}"
-    estimated = "~" if one.estimated else ""
-    what = (one.reason, one.cache, f"{_number(one.status, 'd')} {one.error or ''}".rstrip(), estimated + tokens)
+        return [plain(cell) for cell in (*names, f"{'feedback':<14}", "", f"score {one.score:g}", "", "", "")]
+    tokens, estimated = _tokens(one)
+    what = (one.reason, one.cache, f"{number(one.status, 'd')} {one.error or ''}".rstrip(), estimated + tokens)
     widths = (14, 6, 3, 9)
     shown = [f"{text:<{width}}" for text, width in zip(what, widths, strict=True)]
-    return [_plain(cell) for cell in (*names, *shown, f"{_number(one.cost_usd, '.7f'):<9}", _number(one.ms, ".1f"))]
+    return [plain(cell) for cell in (*names, *shown, f"{number(one.cost_usd, '.7f'):<9}", number(one.ms, ".1f"))]
+
+
+def _tokens(one: RequestEntry) -> tuple[str, str]:
+    """Of all asks of which the answer was made, and a mark if a part of them is only estimated."""
+    parts = [part for part in (one.usage, *one.asks) if part is not None]
+    counts = ([part.prompt_tokens for part in parts], [part.completion_tokens for part in parts])
+    sums = [None if not (known := [count for count in found if count is not None]) else sum(known) for found in counts]
+    estimated = one.estimated or any(ask.estimated for ask in one.asks)
+    return f"{number(sums[0], 'd')}+{number(sums[1], 'd')}" if parts else "–", "~" if estimated else ""
 
 
 def _print_sums(names: list[str], groups: dict[tuple[Key, ...], Sum], total: Sum) -> None:
@@ -249,51 +188,22 @@ def _print_sums(names: list[str], groups: dict[tuple[Key, ...], Sum], total: Sum
         "p50 ms",
         "p95 ms",
     )
-    rows = [[*("–" if part is None else _plain(str(part)) for part in key), *_figures(found)] for key, found in groups.items()]
+    rows = [[*("–" if part is None else plain(str(part)) for part in key), *_figures(found)] for key, found in groups.items()]
     last = [["all", *("" for _ in names[1:]), *_figures(total)]] if len(rows) > 1 else []
-    _print((*names, *numbers), rows + last, numbers_from=len(names))
+    print_table((*names, *numbers), rows + last, numbers_from=len(names))
 
 
 def _figures(found: Sum) -> list[str]:
     return [
         str(found.requests),
         str(found.errors),
-        _number(found.prompt_tokens, "d"),
-        _number(found.completion_tokens, "d"),
-        _number(found.cost_usd, ".6f"),
+        number(found.prompt_tokens, "d"),
+        number(found.completion_tokens, "d"),
+        number(found.cost_usd, ".6f"),
         str(found.unknown_costs),
-        _number(found.baseline_cost_usd, ".6f"),
-        _number(found.saved_usd, ".6f"),
-        _number(found.saved_share, ".1%"),
-        _number(found.p50_ms, ".1f"),
-        _number(found.p95_ms, ".1f"),
+        number(found.baseline_cost_usd, ".6f"),
+        number(found.saved_usd, ".6f"),
+        number(found.saved_share, ".1%"),
+        number(found.p50_ms, ".1f"),
+        number(found.p95_ms, ".1f"),
     ]
-
-
-def _print(headings: tuple[str, ...], rows: list[list[str]], numbers_from: int | None = None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if numbers_from is not None and place >= numbers_from else "left")
-    for row in rows:
-        table.add_row(*(Text(cell.rstrip()) for cell in row))
-    console = Console()
-    # Where no one looks on, the table takes the room that it needs: a narrow one would cut names and numbers.
-    (console if console.is_terminal else Console(width=PAGE_WIDTH)).print(table)
-
-
-def _report_broken(source: Source) -> None:
-    if source.broken:
-        typer.echo(f"{source.broken} lines could not be read", err=True)
-
-
-def _plain(text: str) -> str:
-    """Without what a terminal might take for a command."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)

@@ -15,18 +15,23 @@ from msgspec import structs
 
 from gateway.account.metrics import Metrics
 from gateway.account.records import Decision
-from gateway.errors import Code, GatewayError
+from gateway.errors import GatewayError
 from gateway.fleet import Fleet
 from gateway.flow.content import Conversation
+from gateway.flow.inner import bound_to_one
+from gateway.flow.refusals import Prices, cheapest, refusal
 from gateway.flow.wire import Wire
 from gateway.guard.callers import Caller
+from gateway.guard.limits import OutOfBudget
 from gateway.memory.cache import ChoiceKey, Choices
 from gateway.memory.sessions import SessionKey, Sessions
 from routers.api import Candidate, Choice, NoCandidate, RouteRequest, Scored
-from routers.expectation import possible_cost, possible_tokens
+from routers.expectation import expected_cost, possible_cost, possible_tokens
 from routers.filters import Budget as BudgetFilter
 from routers.filters import MaxCost
 from routers.pipeline import Policy, decide, default_choice, rejection
+from routers.planners.plain import unfit
+from routers.planners.single import Single
 from routers.regret import gain, regret
 
 MAX_THINKING = 64
@@ -79,6 +84,7 @@ class Decider:
     ) -> None:
         self._fleet = fleet
         self._routes = dict(routes)
+        self._planned = frozenset(name for name, route in routes.items() if not isinstance(route.policy.planner, Single))
         self._choices = choices
         self._sessions = sessions
         self._stickiness = stickiness
@@ -90,6 +96,10 @@ class Decider:
         self._rng = rng
         self._places = threading.BoundedSemaphore(MAX_THINKING)
         self._named = {s.model.name: Choice("named", "named", (Scored(s.model.name, 0.0),)) for s in fleet}
+
+    def tokens(self, size: int) -> int:
+        """About how many tokens a prompt of `size` bytes has."""
+        return self._fleet.estimate.tokens(size)
 
     def request(self, wire: Wire, caller: Caller) -> RouteRequest:
         """What routers may know of a request, but for its text."""
@@ -108,7 +118,7 @@ class Decider:
         """Raises GatewayError if nothing may or can answer. `fresh`: nothing remembered is used. `dry`: no conversation starts with it."""
         route = self._routes.get(wire.model)
         if route is None:
-            return self._decision(None, self._choose_named(wire, caller, request), "bypass", request)
+            return self._decision(None, self._choose_named(wire, caller, request), "bypass", request, wire)
         if not caller.may_take(route.name) or not any(caller.may_ask(name) for name in route.models):
             raise GatewayError("model_not_allowed", f"the key may not use the route {route.name!r}", param="model")
         talk = wire.prompt.conversation()
@@ -117,13 +127,13 @@ class Decider:
         if session is not None and not fresh and (talk is None or not talk.begins or wire.preferences.session is not None):
             pinned = self._allowed(route, request, await self._sessions.find(session, route.models))
             if pinned is not None and self._stays_anyway(route, request, talk, pinned):
-                return self._decision(route.name, pinned, "pin", request)
+                return self._decision(route.name, pinned, "pin", request, wire)
         choice, found = await self._remembered(route, wire, caller, request, fresh)
         if pinned is not None and not self._should_move(route, request, talk, pinned, choice):
-            return self._decision(route.name, pinned, "pin", request)
+            return self._decision(route.name, pinned, "pin", request, wire)
         if session is not None and not dry:
             self._sessions.keep(session, choice.policy, choice.ranking)
-        return self._decision(route.name, choice, found, request)
+        return self._decision(route.name, choice, found, request, wire)
 
     def cheaper(self, decision: Decision, request: RouteRequest, left_usd: float) -> Decision | None:
         """The same decision among the candidates that `left_usd` pays for in any case; None if there is none."""
@@ -135,6 +145,19 @@ class Decider:
         candidate = self._fleet.candidate(decision.choice.model)
         return possible_tokens(request, candidate), possible_cost(request, candidate)
 
+    def unpaid(self, short: OutOfBudget, decision: Decision, request: RouteRequest) -> OutOfBudget:
+        """The same error, which names the candidate that might be paid with the least."""
+        short.message += cheapest(self._prices([scored.name for scored in decision.choice.ranking], request, possible_cost))
+        return short
+
+    def _refusal(self, rejected: Mapping[str, str], request: RouteRequest) -> GatewayError:
+        likely = self._prices([name for name, reason in rejected.items() if reason == "max_cost"], request, expected_cost)
+        most = self._prices([name for name, reason in rejected.items() if reason == "budget"], request, possible_cost)
+        return refusal(rejected, {"max_cost": cheapest(likely), "budget": cheapest(most)})
+
+    def _prices(self, names: Sequence[str], request: RouteRequest, price: Callable[[RouteRequest, Candidate], float | None]) -> Prices:
+        return {name: price(request, self._fleet.candidate(name)) for name in names}
+
     def text_of(self, decision: Decision, wire: Wire, prompts: bool) -> tuple[str | None, bool]:
         """What was asked, if `prompts` are kept or the route's policy learns, and whether it learns."""
         route = self._routes.get(decision.route or "")
@@ -143,8 +166,9 @@ class Decider:
             return None, False
         return wire.prompt.text(DEFAULT_TEXT_CAP if route is None else route.text_cap), learns
 
-    def _decision(self, route: str | None, choice: Choice, cache: str, request: RouteRequest) -> Decision:
-        return Decision(self._new_id(), route, choice, cache, self._wall_clock(), request.prompt_tokens)
+    def _decision(self, route: str | None, choice: Choice, cache: str, request: RouteRequest, wire: Wire) -> Decision:
+        single = unfit(request) or bound_to_one(wire) if route in self._planned else None
+        return Decision(self._new_id(), route, choice, cache, self._wall_clock(), request.prompt_tokens, single)
 
     def _choose_named(self, wire: Wire, caller: Caller, request: RouteRequest) -> Choice:
         choice = self._named.get(wire.model)
@@ -159,7 +183,7 @@ class Decider:
         for rule in (MaxCost(), BudgetFilter()):
             reason = rule.reject(request, candidate)
             if reason is not None:
-                raise refusal({wire.model: reason})
+                raise self._refusal({wire.model: reason}, request)
         return choice
 
     def _session(self, route: Route, wire: Wire, caller: Caller, talk: Conversation | None) -> SessionKey | None:
@@ -244,7 +268,7 @@ class Decider:
             else:
                 choice = await self._choose_in_thread(route, request, candidates, started + route.deadline)
         except NoCandidate as none_left:
-            raise refusal(none_left.rejected) from None
+            raise self._refusal(none_left.rejected, request) from None
         self._metrics.decision_duration.labels(route.name).observe(self._clock() - started)
         for plugin, seconds in choice.plugin_seconds.items():
             self._metrics.plugin_duration.labels(plugin).observe(seconds)
@@ -295,23 +319,3 @@ def _without(choice: Choice, rejected: Mapping[str, str]) -> Choice | None:
         return choice
     left = tuple(scored for scored in choice.ranking if scored.name not in rejected)
     return replace(choice, ranking=left, rejected={**choice.rejected, **rejected}) if left else None
-
-
-_CAUSES: tuple[tuple[str, Code, str], ...] = (
-    ("unhealthy", "no_healthy_backend", "no backend of a model that could answer is up"),
-    ("budget", "budget_exceeded", "the key's budget does not pay for what this request may cost"),
-    ("max_cost", "max_cost_too_low", "the request's max_cost_usd pays for no candidate"),
-    ("context_length", "context_length_exceeded", "the prompt and the answer fit no candidate's context window"),
-)
-
-
-def refusal(rejected: Mapping[str, str]) -> GatewayError:
-    """The client's error when no candidate is left. A candidate that only lacks a healthy backend is worth waiting for, and so on down."""
-    listed = ", ".join(f"{name} ({reason})" for name, reason in rejected.items())
-    reasons = set(rejected.values())
-    for reason, code, message in _CAUSES:
-        if reason in reasons:
-            param = "router.max_cost_usd" if reason == "max_cost" else "messages" if reason == "context_length" else None
-            return GatewayError(code, f"{message}: {listed}", param=param, retry_after=1 if reason == "unhealthy" else None)
-    param = "router.models" if reasons == {"not_allowed"} else None
-    return GatewayError("no_capable_model", f"no candidate has what the request needs: {listed}", param=param)

@@ -8,13 +8,20 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct, structs
 
+from backends.work import HEAD_BYTES, Work
 from gateway.account.costs import Usage, add_usage
 from gateway.flow.wire import Wire
 from routers.api import Ask
+from routers.planners.plain import Unfit
 
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 _LENGTHS = ("max_tokens", "max_completion_tokens")
 _OF_THE_CONVERSATION = ("messages", "tools", "tool_choice", "functions", "function_call", "response_format", "parallel_tool_calls")
+
+_OF_ONE_MODEL: tuple[tuple[str, Unfit], ...] = (("logprobs", "logprobs"), ("prompt_logprobs", "logprobs"), ("functions", "tools"))
+_NOT_SAID = (b"null", b"false", b"[]")
+_MESSAGE_BYTES = 20
+"""Of a message beside its text, as in gateway.flow.content."""
 
 
 class _Message(Struct):
@@ -50,6 +57,30 @@ class Read(Struct, frozen=True):
     logprobs: tuple[float, ...] | None
 
 
+def bound_to_one(wire: Wire) -> Unfit | None:
+    """What the request asks for, beyond its needs, that is part of one model's own answer; None if nothing is."""
+    if b'logprobs"' not in wire.tail and b'"functions"' not in wire.tail:
+        return None
+    members = _MEMBERS.decode(b'{"model":null' + wire.tail)
+    return next((reason for name, reason in _OF_ONE_MODEL if bytes(members.get(name, b"null")) not in _NOT_SAID), None)
+
+
+def size_of(wire: Wire, ask: Ask) -> int:
+    """About how many bytes of text a tokenizer will see of an ask."""
+    if ask.prompt is None:
+        return wire.prompt.size
+    return sum(len(text.encode(errors="replace")) + _MESSAGE_BYTES for _, text in ask.prompt)
+
+
+def work_of(work: Work, ask: Ask, tokens: int) -> Work:
+    """What pools know of an ask. `work`: of the client's own request. `tokens`: of the ask's prompt, estimated."""
+    answer = work.answer_tokens if ask.max_tokens is None else ask.max_tokens
+    if ask.prompt is None:
+        return structs.replace(work, answer_tokens=answer)
+    head = msgspec.json.encode([{"role": role, "content": text[:HEAD_BYTES]} for role, text in ask.prompt])[:HEAD_BYTES]
+    return structs.replace(work, head=head, tokens=tokens, answer_tokens=answer)
+
+
 def wire_of(wire: Wire, ask: Ask) -> Wire:
     """The client's request with what an ask changes. One in between is never streamed, and has one answer; the final one stays as it is."""
     if ask.final and ask.prompt is None and ask.max_tokens is None and not ask.stop and ask.temperature is None:
@@ -76,7 +107,9 @@ def _bound(wire: Wire, ask: Ask) -> int | None:
 
 
 def _more(ask: Ask) -> Mapping[str, object]:
-    """What an ask adds. The text at which an answer is to stop stays in it, and a begun answer is gone on with: both as in vLLM."""
+    """What an ask adds. The text at which an answer is to stop stays in it, but not where the client would see it; and a begun answer is
+    gone on with: both as in vLLM.
+    """
     found: dict[str, object] = {}
     if ask.prompt is not None:
         found["messages"] = [{"role": role, "content": text} for role, text in ask.prompt]
@@ -85,7 +118,7 @@ def _more(ask: Ask) -> Mapping[str, object]:
     if ask.max_tokens is not None:
         found["max_tokens"] = ask.max_tokens
     if ask.stop:
-        found |= {"stop": list(ask.stop), "include_stop_str_in_output": True}
+        found |= {"stop": list(ask.stop), "include_stop_str_in_output": not ask.final}
     if ask.temperature is not None:
         found["temperature"] = ask.temperature
     if ask.logprobs:

@@ -14,6 +14,7 @@ from gateway.flow.decide import Route
 from gateway.flow.wire import Wire
 from routers.api import Answer, Ask, Budget, Planner, RouteRequest, Task, Transcript
 from routers.pipeline import step
+from routers.planners.plain import SINGLE
 from routers.planners.single import Single
 
 Step = Sequence[Ask] | Answer
@@ -48,7 +49,7 @@ class Plan:
 
     def permitted(self, ask: Ask) -> Ask:
         """An ask of those models alone that the caller may use."""
-        return replace(ask, models=tuple(name for name in ask.models if name in self.task.models and _may(self.task.request, name)))
+        return replace(ask, models=tuple(name for name in ask.models if name in self.task.models and may_ask(self.task.request, name)))
 
     def fallback(self) -> Ask:
         """The ranking's first model answers, and the others may stand in for it."""
@@ -60,26 +61,37 @@ class Plans:
 
     def __init__(self, fleet: Fleet, routes: Mapping[str, Route], threads: ThreadPoolExecutor, metrics: Metrics) -> None:
         self._fleet = fleet
-        self._routes = dict(routes)
+        self._planned = {name: route for name, route in routes.items() if not isinstance(route.policy.planner, Single)}
         self._threads = threads
         self._metrics = metrics
 
-    async def begin(self, decision: Decision, request: RouteRequest, wire: Wire, left: Budget) -> Plan | Ask:
-        """The final ask, where one call makes the answer; else the plan."""
-        route = self._routes.get(decision.route or "")
-        if route is None:
-            return Ask((decision.choice.model,))
+    def planned(self, decision: Decision) -> Route | None:
+        """The decision's route, if its planner may make several calls; None: one call makes the answer always."""
+        return self._planned.get(decision.route or "") if self._planned else None
+
+    def models(self, decision: Decision, request: RouteRequest) -> tuple[str, ...]:
+        """Who answers where one call makes the answer, and who may stand in."""
+        if decision.route is None:
+            return (decision.choice.model,)
+        return tuple(scored.name for scored in decision.choice.ranking if may_ask(request, scored.name))
+
+    async def begin(self, route: Route, decision: Decision, request: RouteRequest, wire: Wire, left: Budget) -> Plan:
+        """The plan of a planned route, and what it wants first. A request that must get one call gets it, and its planner is not asked."""
         planner = route.policy.planner
-        if isinstance(planner, Single) or wire.endpoint != "chat":
-            return Ask(tuple(scored.name for scored in decision.choice.ranking if _may(request, scored.name)))
         task = await self._task(route, planner, decision, request, wire)
-        plan = Plan(planner, task, (), "planner", lambda name: self._metrics.plugin_errors.labels(name).inc(), self._threads)
-        first = await plan.next(Transcript(), left)
-        final = final_of(first)
-        return replace(plan, first=first) if final is None else plan.permitted(final)
+        plan = Plan(planner, task, (), "planner", self._count_error, self._threads)
+        if decision.single is not None:
+            return replace(plan, first=(replace(plan.fallback(), purpose=f"{SINGLE}{decision.single}"),))
+        return replace(plan, first=await plan.next(Transcript(), left))
+
+    def _count_error(self, name: str) -> None:
+        self._metrics.plugin_errors.labels(name).inc()
 
     async def _task(self, route: Route, planner: Planner, decision: Decision, request: RouteRequest, wire: Wire) -> Task:
-        ranking = [scored for scored in decision.choice.ranking if _may(request, scored.name)]
+        ranking = [scored for scored in decision.choice.ranking if may_ask(request, scored.name)]
+        models = {served.model.name: served.model for served in self._fleet}
+        if decision.single is not None:
+            return Task(request, ranking, models)
         if planner.needs & {"text", "embedding"}:
             request = replace(request, text=wire.prompt.text(route.text_cap))
         encoder = getattr(planner, "encoder", None)
@@ -87,8 +99,9 @@ class Plans:
             loop = asyncio.get_running_loop()
             vectors = await loop.run_in_executor(self._threads, encoder.encode, [request.text])
             request = replace(request, embedding=vectors[0])
-        return Task(request, ranking, {served.model.name: served.model for served in self._fleet})
+        return Task(request, ranking, models)
 
 
-def _may(request: RouteRequest, name: str) -> bool:
+def may_ask(request: RouteRequest, name: str) -> bool:
+    """Whether the caller may use this model."""
     return request.allowed is None or name in request.allowed

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 
 from msgspec import Struct
@@ -11,7 +13,7 @@ from msgspec import Struct
 from backends.api import Header
 from gateway.errors import GatewayError
 from gateway.guard.buckets import Buckets
-from gateway.guard.callers import Caller
+from gateway.guard.callers import Allowance, Caller
 from gateway.guard.verdicts import PICO, Bound, Verdict, headers, pico, window
 from gateway.memory.store import Script, Store, StoreDown
 
@@ -27,7 +29,7 @@ LOCAL: Header = (b"x-router-limits", b"local")
 class Grant(Struct, frozen=True, gc=False):
     """What was reserved for one request: `tokens`, `cost` (pico-USD), in the budget's `window`. `headers`: for the answer.
 
-    `local`: by this process alone.
+    `local`: by this process alone. `left`: what else the budget pays for (pico-USD), as far as others do not hold it; -1 without a budget.
     """
 
     caller: Caller
@@ -37,6 +39,7 @@ class Grant(Struct, frozen=True, gc=False):
     window: str
     local: bool
     headers: tuple[Header, ...]
+    left: int = -1
 
 
 class OutOfBudget(GatewayError):
@@ -91,18 +94,41 @@ class Limits:
         Raises GatewayError (429), OutOfBudget. The grant must be settled or released.
         """
         cost = pico(cost_usd or 0.0)
+        grant, verdict, ends_in = await self._take(caller, tokens, cost)
+        if grant.local and self._store is not None:
+            self._local_used()
+        if verdict.refused is not None:
+            raise self._refusal(caller, verdict, cost, ends_in, grant.headers)
+        return grant
+
+    async def extend(self, caller: Caller, cost: int) -> Grant:
+        """Takes more of the caller's budget (pico-USD) for a request that has its grant already, and nothing else of its allowance.
+
+        Raises OutOfBudget. The grant must be released; what was spent is charged to the request's own.
+        """
+        grant, verdict, ends_in = await self._take(_purse_of(caller), 0, cost)
+        if verdict.refused is not None:
+            raise self._refusal(caller, verdict, cost, ends_in, ())
+        return grant
+
+    async def _take(self, caller: Caller, tokens: int, cost: int) -> tuple[Grant, Verdict, float]:
+        """The grant as it is if the verdict refuses nothing, and how many seconds the budget's window still lasts.
+
+        Whoever is cancelled here holds no money: Redis may have done it all the same, and to give back what was never taken does nothing.
+        """
         name, ends_in = window(caller.allowance.window, self._wall_clock())
         key = self._new_id()
-        verdict = await self._ask_store(caller, tokens, cost, key, name)
+        try:
+            verdict = await self._ask_store(caller, tokens, cost, key, name)
+        except asyncio.CancelledError:
+            if caller.allowance.budget_usd is not None:
+                self.release(Grant(_purse_of(caller), key, 0, cost, name, False, ()))
+            raise
         local = verdict is None
         if verdict is None:
             verdict = self._buckets.reserve(caller, tokens, cost, key)
-            if self._store is not None:
-                self._local_used()
         found = (*headers(caller.allowance, verdict), *((LOCAL,) if local and self._store is not None else ()))
-        if verdict.refused is not None:
-            raise self._refusal(caller, verdict, cost, ends_in, found)
-        return Grant(caller, key, tokens, cost, name, local, found)
+        return Grant(caller, key, tokens, cost, name, local, found, verdict.left), verdict, ends_in
 
     def settle(self, grant: Grant, tokens: int | None, cost_usd: float | None) -> None:
         """The request is over. What it used is charged: None where that is unknown, then all that was reserved."""
@@ -174,6 +200,12 @@ class Limits:
         self._blocked.move_to_end(caller_id)
         if len(self._blocked) > REMEMBERED:
             self._blocked.popitem(last=False)
+
+
+def _purse_of(caller: Caller) -> Caller:
+    """The caller with nothing of its allowance but the budget."""
+    allowance = caller.allowance
+    return replace(caller, allowance=Allowance(budget_usd=allowance.budget_usd, window=allowance.window))
 
 
 def _too_many(bound: Bound, caller: Caller, retry_after: float) -> GatewayError:

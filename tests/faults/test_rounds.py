@@ -33,11 +33,12 @@ def scripted(says: Says) -> type:
 
 @asynccontextmanager
 async def planned(
-    says: Says, small: Sequence[str] = (), large: Sequence[str] = (), latency: Latency | None = None, **more: Any
+    says: Says, small: Sequence[str] = (), large: Sequence[str] = (), latency: Latency | None = None, words: int = 24, **more: Any
 ) -> AsyncIterator[Running]:
     """A route `auto` over two experts, whose planner does what a function says."""
     registry = Registry({("planners", "scripted"): scripted(says)})
-    async with fake("small", *small, latency=latency) as cheap, fake("large", *large, latency=latency) as dear:
+    experts = fake("small", *small, latency=latency, words=words), fake("large", *large, latency=latency, words=words)
+    async with experts[0] as cheap, experts[1] as dear:
         routed = route("small", "large", scorers=[{"type": "cost"}], planner={"type": "scripted"})
         config = {"models": [model("small", cheap.url), model("large", dear.url)], "routes": [routed], **more}
         async with serving(config, registry) as running:

@@ -16,15 +16,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec import structs
 
 from gateway.account import ledger as module
 from gateway.account.costs import CompletionDetails, PromptDetails, Usage
 from gateway.account.ledger import Ledger, RequestEntry, entry
 from gateway.account.ledger_files import LedgerDown, LedgerFile, last_lines, read_lines
 from gateway.account.ledger_sources import FileSource
+from gateway.account.planned import Planned, Round, Step
 from gateway.account.records import Attempt, Decision, Record
-from routers.api import Choice, Scored
+from routers.api import Answer, Ask, Budget, Choice, Preferences, RouteRequest, Scored, Turn
 from tests.gateways import until
 
 BIG = 1 << 30
@@ -87,7 +90,7 @@ async def test_a_line_says_all_of_a_request(tmp_path: Path) -> None:
         "reason": "best_score",
         "cache": "miss",
         "candidates": [
-            {"model": "small", "score": 0.9, "quality": 0.7, "expected_cost_usd": 0.0001},
+            {"model": "small", "score": 0.9, "quality": 0.7, "expected_cost_usd": 0.0001, "opinions": {"cost": 0.9}},
             {"model": "large", "score": 0.4, "quality": None, "expected_cost_usd": None},
         ],
         "rejected": {"tiny": "context_length"},
@@ -111,6 +114,18 @@ async def test_a_line_says_all_of_a_request(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_line_has_what_routing_read() -> None:
+    asked = RouteRequest(prompt_tokens=12, max_tokens=50, preferences=Preferences(cost_weight=0.25))
+    ranked = Scored("small", 0.9, {"knn": 1 / 3, "cost": 0.9}, 0.7, 0.0001, uncertainty=0.1)
+    decision = Decision("dec-2", "auto", Choice("", "best_score", (ranked,)), "hit", 0.0, 12)
+    line = json.loads(msgspec.json.encode(entry(record(2, asked=asked, decision=decision))))
+    assert line["asked"] == {"prompt_tokens": 12, "max_tokens": 50, "cost_weight": 0.25}
+    found = line["candidates"][0]
+    assert (found["opinions"], found["uncertainty"]) == ({"knn": 0.333333333, "cost": 0.9}, 0.1)
+    named = json.loads(msgspec.json.encode(entry(record(3, asked=asked, decision=structs.replace(decision, route=None)))))
+    assert "asked" not in named, "there was nothing to decide"
+
+
 async def test_what_a_record_says_comes_back_from_the_file(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     given = [
@@ -131,6 +146,55 @@ async def test_what_a_record_says_comes_back_from_the_file(tmp_path: Path) -> No
     assert (feedback.score, feedback.comment, feedback.route, feedback.model) == (0.5, "so so", "auto", "small")
     assert (feedback.dataset, feedback.cost_usd, feedback.ms) == ("ledger/auto", 0.0001, 1250.0)
     assert len(ledger) == 0
+
+
+def planned(texts: bool) -> Record:
+    """Two were asked, one answered, one was cancelled; the planner gave the answer."""
+    cheap, dear = Ask(("small", "large"), final=False, purpose="answer"), Ask(("large",), final=False, purpose="answer")
+    said = Turn(cheap, "small", "42", 0.0001, 0.5, None, 10, 2, (-0.1234567, -2.0), "stop")
+    gone = Turn(dear, "large", None, 0.00001, 0.4, "cancelled", 10, 0)
+    plan = Planned(0.0, 2, [Round(said, 0, 0.001), Round(gone, 1, 0.0012, True)])
+    plan.steps = [Step(0, Budget(0.5, None)), Step(1, Budget(0.4999, 3.00000004))]
+    plan.end = Answer("42", "small")
+    return record(7, planned=plan, usage=None, cost_usd=0.00011, text="What?" if texts else None)
+
+
+def test_what_a_planner_did_stands_in_the_line() -> None:
+    line = json.loads(msgspec.json.encode(entry(planned(True))))
+    assert line["plan"] == {
+        "calls": 2,
+        "steps": [[0, 0.5, None], [1, 0.4999, 3.0]],
+        "end": {"model": "small", "digest": "73475cb40a568e8d"},
+    }
+    first, second = line["rounds"]
+    assert first == {
+        "number": 0,
+        "asked": ["small", "large"],
+        "purpose": "answer",
+        "model": "small",
+        "at_ms": 1.0,
+        "ms": 500.0,
+        "prompt_tokens": 10,
+        "completion_tokens": 2,
+        "cost_usd": 0.0001,
+        "text": "42",
+        "finish": "stop",
+        "logprobs": [-0.123457, -2.0],
+    }
+    assert (second["error"], second["estimated"], second["number"]) == ("cancelled", True, 1)
+    bare = json.loads(msgspec.json.encode(entry(planned(False))))
+    assert not {"text", "finish", "logprobs"} & set(bare["rounds"][0])
+    assert bare["plan"]["end"] == {"model": "small"}
+
+
+def test_what_is_kept_for_long_is_short() -> None:
+    long = Turn(Ask(("small",), prompt=(("user", "x" * 9000),)), "small", "y" * 9000, 0.1, 1.0, None, 1, 1, (-1.0,) * 9000)
+    plan = Planned(rounds=[Round(long, 0, 0.0)], end=Answer("z" * 9000), steps=[Step(0, Budget())])
+    kept = plan.shortened()
+    assert len(msgspec.json.encode(kept)) < 3000
+    assert kept.documents() == plan.documents()
+    assert plan.documents()[0]["characters"] == 9000
+    assert (kept.cost_usd, kept.usage) == (plan.cost_usd, plan.usage)
 
 
 async def test_the_background_writes_by_itself_and_publishes_too(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from typer.testing import CliRunner, Result
 
 from gateway.account.ledger import Entry, RequestEntry, UsageEntry, feedback_entry
 from gateway.account.ledger_outcomes import join, query_id, scores_in, split_of
+from gateway.account.ledger_rounds import PlanEntry, RoundEntry
 from gateway.account.ledger_sources import StreamSource
 from gateway.account.sums import KEYS, sum_up
 from gateway.cli.ledger import ledger
@@ -127,6 +128,40 @@ def test_sums_by_route_and_model(file: Path) -> None:
     assert (groups["auto", None]["errors"], groups["auto", None]["prompt_tokens"]) == (1, None)
     assert groups[None, "large"]["saved_usd"] == pytest.approx(-0.002)
     assert (found["total"]["requests"], found["total"]["unknown_costs"], found["total"]["errors"]) == (6, 2, 1)
+
+
+def asked(number: int, model: str, cost: float | None, **more: Any) -> RoundEntry:
+    return RoundEntry(number, [model], "answer", model, 1.0, 40.0, prompt_tokens=7, completion_tokens=3, cost_usd=cost, **more)
+
+
+def test_what_was_asked_before_an_answer_counts_where_it_was_asked(tmp_path: Path) -> None:
+    rounds = [asked(0, "small", 0.0004), asked(1, "tiny", 0.0001, error="cancelled", estimated=True)]
+    relayed = request(1, plan=PlanEntry(3), rounds=rounds, model="large", cost_usd=0.0025)
+    composed = request(2, plan=PlanEntry(2), rounds=rounds, model="small", usage=None, cost_usd=0.0005)
+    path = write(tmp_path / "l.jsonl", relayed, composed)
+    found = json.loads(run("sum", "--file", path, "--by", "model", "--json").stdout)
+    groups = {group["model"]: group for group in found["groups"]}
+    assert {model: (group["requests"], group["cost_usd"]) for model, group in groups.items()} == {
+        "large": (1, pytest.approx(0.002)),
+        "small": (1, pytest.approx(0.0008)),
+        "tiny": (0, pytest.approx(0.0002)),
+    }
+    assert {model: group["prompt_tokens"] for model, group in groups.items()} == {"large": 10, "small": 14, "tiny": 14}
+    assert (found["total"]["requests"], found["total"]["cost_usd"]) == (2, pytest.approx(0.003))
+    assert found["total"]["saved_usd"] == pytest.approx(0.008 - 0.003)
+    shown = run("tail", "--file", path).stdout
+    assert "~24+11" in shown
+    assert "~14+6" in shown
+
+
+def test_an_outcome_is_what_the_models_own_call_took() -> None:
+    rounds = [asked(0, "small", 0.0004), asked(1, "tiny", 0.0001)]
+    relayed = request(1, rounds=rounds, model="large", cost_usd=0.0025, ms=100.0, prompt="What?")
+    composed = request(2, rounds=rounds, model="small", usage=None, cost_usd=0.0005, prompt="Who?")
+    rows = {row.model: row for row in join([relayed, composed], {"dec-1": 1.0, "dec-2": 0.5}).rows}
+    large, small = rows["large"], rows["small"]
+    assert (large.cost_usd, large.tokens_in, large.tokens_out, large.latency_s) == (pytest.approx(0.002), 10, 5, pytest.approx(0.059))
+    assert (small.cost_usd, small.tokens_in, small.tokens_out, small.latency_s) == (0.0004, 7, 3, pytest.approx(0.04))
 
 
 def test_sums_for_people(file: Path) -> None:
