@@ -9,10 +9,11 @@ LOCKED := $(PIP) --require-hashes
 EDITABLE := $(PIP) --no-deps --no-build-isolation --editable .
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
-NOT_FAST := slow or clients or vllm or bench
+CHARTS := $(VENV)/.charts
+NOT_FAST := slow or clients or vllm or grpo or bench or deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-vllm docs test check fast test-clients test-vllm bench bench-check bench-state bench-routers bench-prefix bench-goodput bench-residency bench-rounds chaos figures lock format clean system-packages
+.PHONY: help demo demo-vllm docs dashboards chart pictures test check fast test-clients test-vllm test-grpo test-deploy bench bench-check bench-state bench-routers bench-prefix bench-goodput bench-residency bench-rounds chaos figures lock format clean system-packages
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,8 +25,8 @@ demo-vllm: $(DEV) ## the same with two real LLMs on a real vLLM, on the CPU; the
 	scripts/vllm-environment.sh
 	$(BIN)/python scripts/demo_vllm.py
 
-test: check system-packages ## everything that CI runs
-	$(BIN)/pytest -m "not vllm and not bench" --durations=15
+test: check $(CHARTS) system-packages ## everything that CI runs
+	$(BIN)/pytest -m "not vllm and not grpo and not bench" --durations=15
 
 check: $(DEV) ## format, lint, types, imports, house rules
 	$(BIN)/ruff format --check .
@@ -44,11 +45,28 @@ test-vllm: $(DEV) ## the gateway before a real vLLM, on the CPU; the first time 
 	scripts/vllm-environment.sh || test $$? -eq 3
 	$(BIN)/pytest -m vllm -o timeout=600 --durations=10 tests/vllm
 
+test-grpo: ## train a small real LLM as the policy of router_r1, on the CPU; the first time it installs 1.6 GB
+	scripts/grpo-environment.sh
+	.venv-grpo/bin/python -m pytest -m grpo -o timeout=1800 --durations=10 tests/grpo
+
+test-deploy: $(CHARTS) ## dashboards, alerts, image, compose and chart, each by the tool that will read it
+	scripts/system-packages.sh --deploy
+	$(BIN)/pytest --durations=10 tests/deploy $(wildcard tests/charts)
+
 bench: $(DEV) system-packages ## the gateway's speed in shares of the direct way and of nginx
 	$(BIN)/python -m tests.benchmarks.bench $(BENCH)
 
 docs: $(DEV) ## write docs/configuration.md from the configuration's models
 	$(BIN)/python -m gateway.reference > docs/configuration.md
+
+dashboards: $(DEV) ## write deploy/grafana/dashboards from the Python beside them
+	$(BIN)/python -m deploy.grafana
+
+chart: $(DEV) ## write what in helm/pointsman is made from other files
+	$(BIN)/python scripts/chart.py
+
+pictures: $(DEV) system-packages ## draw the dashboards in docs/assets, from a quarter of an hour with some trouble in it
+	$(BIN)/python -m tests.deploy.pictures
 
 bench-check: $(DEV) system-packages ## is a cached decision at least 0.12 of nginx, and a stream 0.4?
 	$(BIN)/pytest -m bench -s tests/benchmarks
@@ -102,4 +120,8 @@ $(RUNTIME): pyproject.toml requirements/build.lock requirements/runtime.lock
 
 $(DEV): $(RUNTIME) requirements/dev.lock
 	$(LOCKED) -r requirements/dev.lock
+	@touch $@
+
+$(CHARTS): $(DEV) requirements/charts.lock
+	$(LOCKED) -r requirements/charts.lock
 	@touch $@

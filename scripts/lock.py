@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
+IMAGE_EXTRAS = ("dns", "embed")
 HEADER = "# Written by `make lock` from {}. Do not edit.\n"
 
 
@@ -37,6 +38,9 @@ def main() -> None:
         compile_lock(uv, "pyproject.toml", "runtime.lock", *upgrade)
         compile_lock(uv, "pyproject.toml", "dev.lock", "--extra", "dev", "-c", "requirements/runtime.lock", *upgrade)
         compile_lock(uv, "requirements/build.in", "build.lock", "-c", "requirements/dev.lock", *upgrade)
+        compile_lock(uv, "pyproject.toml", "charts.lock", "--extra", "charts", "-c", "requirements/dev.lock", *upgrade)
+        extras = [part for extra in IMAGE_EXTRAS for part in ("--extra", extra)]
+        compile_lock(uv, "pyproject.toml", "image.lock", *extras, "-c", "requirements/dev.lock", *upgrade)
 
 
 if __name__ == "__main__":

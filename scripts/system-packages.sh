@@ -4,7 +4,11 @@
 set -euo pipefail
 
 # program:package
-wanted=(nginx:nginx node:nodejs npm:npm redis-server:redis-server)
+wanted=(nginx:nginx node:nodejs npm:npm redis-server:redis-server prometheus:prometheus)
+if [ "${1:-}" = --deploy ]; then
+    # For tests/deploy alone: building the image, and the services of deploy/compose.yaml.
+    wanted+=(buildah:buildah mmdebstrap:mmdebstrap haproxy:haproxy)
+fi
 
 missing=()
 for pair in "${wanted[@]}"; do

@@ -1,0 +1,1 @@
+"""The dashboards, as Python that writes Grafana's JSON."""
