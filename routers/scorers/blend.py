@@ -43,7 +43,7 @@ MEMBERS: Mapping[str, tuple[Fit, Read, float]] = MappingProxyType(
         "two_step": (two_step.fit, two_step.read, 10.0),
         "matrix_factorization": (matrix_factorization.fit, matrix_factorization.read, 16.0),
         "latent": (latent.fit, latent.read, 8.0),
-        "mlp": (mlp.fit, mlp.read, 256.0),
+        "mlp": (mlp.fit, mlp.read, 64.0),
         "gbm": (gbm.fit, gbm.read, 7.0),
         "graph": (graph.fit, graph.read, 64.0),
     }
