@@ -18,6 +18,7 @@ from gateway.cli.keys import keys
 from gateway.cli.ledger import ledger
 from gateway.cli.outcomes import outcomes
 from gateway.cli.plugins import plugins
+from gateway.cli.replay import replay
 from gateway.cli.serve import serve
 from gateway.cli.train import train
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, demo, check, explain, calibrate, train, evaluate, plugins):
+for command in (serve, demo, check, explain, replay, calibrate, train, evaluate, plugins):
     app.command()(command)
 app.command("fake-vllm")(fake_vllm)
 app.add_typer(artifacts, name="artifacts")
