@@ -15,4 +15,6 @@ class LedgerSection(Section):
     keep: int = Field(10, ge=1, le=1000, description="rotated files kept")
     redis: bool = Field(False, description="also to a stream in Redis")
     stream_length: int = Field(100_000, ge=1, le=100_000_000, description="records kept in that stream, about")
-    prompts: bool = Field(False, description="also what was asked, and answered in between (needed by `pointsman ledger outcomes` and `replay`)")
+    prompts: bool = Field(
+        False, description="also what was asked, and answered in between (needed by `pointsman ledger outcomes` and `replay`)"
+    )
