@@ -1,4 +1,5 @@
-"""What `helm test` runs: asks a gateway as a client would. Environment: GATEWAY (its URL), MODEL, KEY (may be empty), OPEN ("true" without keys)."""
+"""What `helm test` runs: asks a gateway as a client would. Environment: GATEWAY (its URL), MODEL, KEY (may be empty), OPEN
+("true" without keys)."""
 
 import json
 import os
