@@ -25,13 +25,13 @@ from gateway.account.visit import Visit
 from gateway.api.endings import break_off, send_again, send_error
 from gateway.errors import CLIENT_CLOSED, ClientGone, GatewayError
 from gateway.flow.client import Client, Receive, Send
-from gateway.flow.composed import Origin, Told, Untold, chunks, whole
+from gateway.flow.composed import Origin, Told, Untold, chunks, ending, whole
 from gateway.flow.decide import Decider, Route
 from gateway.flow.execute import Errand, Executor, Reply
 from gateway.flow.inner import size_of, wire_of, with_usage, work_of
 from gateway.flow.planning import Plans, final_of
 from gateway.flow.purse import Purse
-from gateway.flow.relay import Relayed, explain, relay_stream, rename, send_whole
+from gateway.flow.relay import Relayed, explain, explain_first, relay_stream, rename, send_whole
 from gateway.flow.rounds import Listener, Rounds
 from gateway.flow.sse import event
 from gateway.flow.wire import Wire, read
@@ -222,16 +222,19 @@ class Completions:
         """Sends an answer that a planner has put together itself."""
         record = _recorded(visit)
         record.model, record.status = answer.model, 200
-        usage = record.rounds_usage
+        end = ending(answer, () if record.planned is None else record.planned.turns)
         self._bookkeeper.bill(record)
         origin = self._origin(answer.model)
         if wire.stream:
             record.first_byte_seconds = self._clock() - visit.started
             if not client.committed:
                 await client.head(200, self._stream_headers(visit, b"text/event-stream", answer.model))
-            await client.write(b"".join(chunks(origin, answer, usage if wire.wants_usage else None)), more=False)
+            data = b"".join(chunks(origin, answer, end, wire.wants_usage))
+            if wire.preferences.explain:
+                data = explain_first(data, msgspec.json.encode(record.decision.document()))
+            await client.write(data, more=False)
             return
-        body = whole(origin, answer, usage)
+        body = whole(origin, answer, end)
         if wire.preferences.explain:
             body = explain(body, msgspec.json.encode(record.decision.document()))
         headers = self._answer_headers(visit, b"application/json", answer.model)

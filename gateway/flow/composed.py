@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from backends.api import Header
-from gateway.account.costs import Usage
+from gateway.account.costs import usage_of_turns
 from gateway.flow.client import Client
 from gateway.flow.inner import usage_document
 from gateway.flow.sse import event
@@ -27,11 +27,26 @@ class Origin(Struct, frozen=True):
     created: int
 
 
-def whole(origin: Origin, answer: Answer, usage: Usage | None) -> bytes:
-    """A chat completion. All of `usage` went into the rounds."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": answer.text}, "finish_reason": "stop", "logprobs": None}
+class Ending(Struct, frozen=True):
+    """How a composed answer ends. `usage`: as OpenAI shows it."""
+
+    finish: str
+    usage: Mapping[str, object] | None
+
+
+def ending(answer: Answer, turns: Sequence[Turn]) -> Ending:
+    """An answer that is a turn's own words ended as that turn did. What the other turns wrote is reasoning."""
+    own = next((turn for turn in reversed(turns) if turn.text and turn.model == answer.model and answer.text in turn.text), None)
+    finish = own.finish if own is not None and own.text == answer.text else None
+    rounds = usage_of_turns([turn for turn in turns if turn is not own])
+    return Ending(finish or "stop", usage_document(usage_of_turns(turns), rounds))
+
+
+def whole(origin: Origin, answer: Answer, end: Ending) -> bytes:
+    """A chat completion."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": answer.text}, "finish_reason": end.finish, "logprobs": None}
     document = {"id": origin.id, "object": "chat.completion", "created": origin.created, "model": origin.model, "choices": [choice]}
-    return msgspec.json.encode({**document, "usage": usage_document(usage, None)})
+    return msgspec.json.encode({**document, "usage": end.usage})
 
 
 def chunk(origin: Origin, delta: Mapping[str, str], finish: str | None = None) -> bytes:
@@ -41,14 +56,14 @@ def chunk(origin: Origin, delta: Mapping[str, str], finish: str | None = None) -
     return event(msgspec.json.encode({**document, "choices": [choice]}))
 
 
-def chunks(origin: Origin, answer: Answer, usage: Usage | None) -> Sequence[bytes]:
-    """The events of a composed answer, up to and with `[DONE]`. `usage`: None if the client did not ask for it."""
+def chunks(origin: Origin, answer: Answer, end: Ending, wants_usage: bool) -> Sequence[bytes]:
+    """The events of a composed answer, up to and with `[DONE]`."""
     pieces = [answer.text[start : start + PIECE] for start in range(0, len(answer.text), PIECE)] or [""]
     found = [chunk(origin, {"role": "assistant", "content": pieces[0]}), *(chunk(origin, {"content": piece}) for piece in pieces[1:])]
-    found.append(chunk(origin, {}, "stop"))
-    if usage is not None:
+    found.append(chunk(origin, {}, end.finish))
+    if wants_usage and end.usage is not None:
         document = {"id": origin.id, "object": "chat.completion.chunk", "created": origin.created, "model": origin.model, "choices": []}
-        found.append(event(msgspec.json.encode({**document, "usage": usage_document(usage, None)})))
+        found.append(event(msgspec.json.encode({**document, "usage": end.usage})))
     return [*found, event(b"[DONE]")]
 
 

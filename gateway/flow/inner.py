@@ -96,6 +96,8 @@ def wire_of(wire: Wire, ask: Ask) -> Wire:
     if ask.max_tokens is not None:
         for name in _LENGTHS:
             members.pop(name, None)
+    if ask.temperature:
+        members.pop("seed", None)  # with it all samples would be the same words
     encode = msgspec.json.encode
     more = {name: Raw(encode(value)) for name, value in _more(ask).items()}
     tail = b"".join(b"," + encode(name) + b":" + bytes(value) for name, value in {**members, **more}.items()) + b"}"

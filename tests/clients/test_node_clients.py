@@ -1,4 +1,4 @@
-"""The clients of Node: OpenAI's own SDK, and the AI SDK."""
+"""The clients of Node: OpenAI's own SDK, and the AI SDK. One call makes an answer, or a cascade does."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def packages() -> Path:
     return NODE
 
 
+@pytest.mark.parametrize("gateway", ["base_url", "cascade_url"])
 @pytest.mark.parametrize("script", ["openai.mjs", "ai.mjs"])
-def test_a_whole_a_streamed_and_a_tool_calling_exchange(script: str, base_url: str, packages: Path) -> None:
-    env = {**os.environ, "BASE_URL": base_url}
+def test_a_whole_a_streamed_and_a_tool_calling_exchange(script: str, gateway: str, request: pytest.FixtureRequest, packages: Path) -> None:
+    env = {**os.environ, "BASE_URL": request.getfixturevalue(gateway)}
     done = subprocess.run(["node", script], cwd=packages, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     found = json.loads(done.stdout.strip().splitlines()[-1])

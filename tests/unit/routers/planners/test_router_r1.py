@@ -238,3 +238,32 @@ def test_the_policy_is_no_expert_of_its_own() -> None:
     of: Task = task("policy small", text="?")
     played = play(planner(), of, {"policy": ["<search>policy: a", "<answer>b"]})
     assert "no expert named 'policy'" in prompt(asked_of(played, "policy")[1])[-1][1]
+
+
+@pytest.mark.parametrize(("left", "asked"), [(0.0008, []), (0.001, ["policy"]), (0.01, ["policy", "small", "policy"])])
+def test_a_turn_of_the_policy_is_taken_to_read_all_and_to_write_its_most(left: float, asked: list[str]) -> None:
+    """300 tokens of its task and 600 of its own come to 0.0009 USD here; after 400 read and 10 written another turn comes to 0.00101."""
+    turns = [
+        Turn(Ask(("policy",)), "policy", text, 0.0004, 1.0, tokens_in=400, tokens_out=10) for text in ("<search>small: x", "<answer>y")
+    ]
+    priced = task("small policy", text="?", costs=[1e-6, 1e-6])
+    played = play(planner(), priced, {"policy": turns, "small": "x"}, Budget(cost_usd=left))
+    assert [turn.model for turn in played.turns] == asked
+    assert isinstance(played.end, Answer) == (len(asked) == 3)
+
+
+@pytest.mark.parametrize(("says", "text"), [("It is y.</answer>", "It is y."), (None, "x"), (" </answer>", "x")])
+def test_under_a_deadline_the_forced_answer_is_not_relayed_since_there_is_one_already(says: str | None, text: str) -> None:
+    turns = ["<search>small: a", says]
+    played = play(planner(max_asks=1), task(text="?"), {"policy": turns, "small": "x"}, Budget(seconds=9))
+    assert played.text == text
+    assert played.asks[-1].purpose == "forced answer"
+    assert not played.asks[-1].final
+    free = play(planner(max_asks=1), task(text="?"), {"policy": turns, "small": None}, Budget(seconds=9))
+    assert isinstance(free.end, Ask), "nobody was heard, so that nothing is lost if it comes too late"
+
+
+def test_the_forced_answer_is_no_longer_than_the_client_wants() -> None:
+    played = play(planner(max_asks=1), task(text="?", max_tokens=7), {"policy": ["<search>small: a"], "small": "x"})
+    assert isinstance(played.end, Ask)
+    assert (played.end.max_tokens, played.asks[0].max_tokens) == (7, 600)
