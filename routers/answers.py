@@ -1,4 +1,8 @@
-"""What an answer comes down to, so that answers can be counted: a letter, a number, or a short text."""
+"""What an answer comes down to, so that answers can be counted: a letter, a number, or a short text.
+
+`point` is for answers of which one will be given: it reads them with care, and tells numbers that look alike from those that are. `vote` is
+for counting: of many recorded answers, or where only sameness matters.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,8 @@ LETTERS = "ABCDEFGHIJ"
 SHORT = 200
 """Characters of the longest text that is compared as it stands; a longer one is no vote."""
 SHORT_NUMBER = 40
+LONGEST_VOTE = 80
+"""Characters of a text that is still counted as a vote; two longer ones are hardly ever equal."""
 CLOSE = Fraction(1, 10**6)
 """Numbers whose difference is at most this share of the larger one are the same."""
 
@@ -26,6 +32,8 @@ _SAYS = regex.compile(r"(?i)(?:####|\\boxed|\banswer\s{0,3}(?:is|:|=)|\bresult\s
 _PHRASE = regex.compile(r"(?i)(?:####|\b(?:final\s)?answer\s{0,3}(?:is|:|=))[\s*_:]*(?P<rest>[^\n]{1,200})")
 _PAPER = regex.compile(r"^(?:the|a|an)\s+|[\"'“”‘’`*_.,;:!?()\[\]]+")
 _SPACE = regex.compile(r"\s+")
+_OPTION = regex.compile(r"^[ \t>*_-]{0,8}\(?([A-Z])[.):][*_]{0,2}\s", regex.MULTILINE)
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +49,43 @@ class Point:
     unit: str = ""
 
 
+def options(question: str) -> str:
+    """The letters of a question's options, such as "ABCD"; empty if it offers none. They begin with A and leave none out."""
+    found = set(_OPTION.findall(question))
+    count = next((place for place, letter in enumerate(ALPHABET) if letter not in found), len(ALPHABET))
+    return ALPHABET[:count] if count > 1 else ""
+
+
+def offered(question: str) -> tuple[str, ...]:
+    """The options themselves, in the order of their letters, as `options` finds these. Where a letter stands twice, the later one counts,
+    since options stand at the end.
+    """
+    letters = options(question)
+    marks = [mark for mark in _OPTION.finditer(question) if mark[1] in letters]
+    ends = [*(mark.start() for mark in marks), len(question)][1:]
+    found = {mark[1]: question[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)}
+    return tuple(found[letter] for letter in letters)
+
+
+def vote(answer: str, letters: str = "") -> str | None:
+    """What an answer is counted as; None if it commits itself to nothing that could be counted.
+
+    `letters`: of the question's options; if there are any, a letter is the only vote. Else it is the number that the text ends in; without
+    one a short text is itself, but for case, white space and marks around it.
+    """
+    if letters:
+        return chosen(answer, letters)
+    text = plain(answer)
+    number = final(answer)
+    if number is not None:
+        return str(number.values[0]) + ("%" if number.percent else "")
+    return text if 0 < len(text) <= LONGEST_VOTE else None
+
+
 def point(answer: str, form: Form = "auto", letters: str = "") -> Point | None:
     """What an answer settles on; None if it settles on nothing that could be compared.
 
-    `letters`: those of the question's options, as `routers.votes.options` finds them. `auto`: a letter where the question has options, or
+    `letters`: those of the question's options, as `options` finds them. `auto`: a letter where the question has options, or
     where the answer names one as its choice; else a number that is said to be the answer, or is nearly all of it; else a short text.
     """
     if form == "choice" or (form == "auto" and letters):

@@ -1,8 +1,8 @@
 """How likely is each answer right, given which model said what? Learned from recorded answers by `pointsman train cascade`.
 
 Trees see, of each different answer, who backs it, who was asked, who settled on nothing, what is expected of each model on this question,
-and how much longer than usual its answer is. Unlike a sum of weights they can learn that two models err together, and that one's word
-counts for more where it is alone.
+how much longer than usual its answer is, and how the option looks that it names. Unlike a sum of weights they can learn that two models
+err together, that one's word counts for more where it is alone, and for less where those who guess would say the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from routers import artifacts, trees
 from routers.artifacts import Artifact, BadArtifact
 from routers.learned import Prompts, Stored, encoder_of, logit, sigmoid
-from routers.scorers import knn
+from routers.looks import LOOKS
+from routers.rounds import question
 from routers.stages import KIND
 from routers.trees import Trees
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from routers.api import Embedding, Encoder
     from routers.artifacts import Tensor
     from routers.learned import Floats
-    from routers.scorers.knn import Neighbours
+    from routers.rounds.question import Question
 
     Flags = NDArray[np.bool_]
     Places = NDArray[np.int64]
@@ -41,13 +42,15 @@ MOST_LONG = 3.0
 @dataclass(frozen=True, slots=True)
 class Said:
     """What was said to b questions by m models. `votes`: int32, equal numbers are equal answers, NO_VOTE settles on nothing; `asked`;
-    `lengths`: float32, tokens, NaN where unknown; `expected`: float32, the models' expected scores: all (b, m).
+    `lengths`: float32, tokens, NaN where unknown; `expected`: float32, the models' expected scores: all (b, m). `looks`: float32
+    (b, v, LOOKS), by the number of an answer, how the option looks that it names.
     """
 
     votes: Votes
     asked: Flags
     lengths: Floats
     expected: Floats
+    looks: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Claims:
 
 def inputs(models: int) -> int:
     """How many numbers the trees read of one answer."""
-    return 5 * models + 5
+    return 5 * models + 5 + LOOKS
 
 
 def claims(said: Said, usual: Lengths) -> Claims:
@@ -94,7 +97,8 @@ def claims(said: Said, usual: Lengths) -> Claims:
     alone = np.stack([size, *sums, _largest_other(owner, size, len(voted)), first.sum(axis=1)[owner]], axis=1)
     asked = said.asked[owner]
     long = np.where(asked, usual.long(said.lengths)[owner], 0)
-    parts = (backers, asked, asked & ~voted[owner], odds, long, alone)
+    looks = said.looks[owner, counted[owner, speaker]]
+    parts = (backers, asked, asked & ~voted[owner], odds, long, alone, looks)
     return Claims(owner, backers, np.concatenate([part.astype(np.float32) for part in parts], axis=1))
 
 
@@ -112,13 +116,13 @@ def _largest_other(owner: Places, size: Places, questions: int) -> Places:
 
 @dataclass(frozen=True, slots=True)
 class Credence:
-    """What an artifact of the kind `cascade` knows of m models' answers. `near`: outcomes on like questions.
+    """What an artifact of the kind `cascade` knows of m models' answers. `question`: what is expected of them before anyone is asked.
 
-    `slope`, `shift`: of the logistic by which the trees' sum becomes a chance, fitted on validation.
+    `slope`, `shift`: of the logistic by which the trees' sum becomes a chance, fitted on questions that they never saw.
     """
 
     models: tuple[str, ...]
-    near: Neighbours
+    question: Question
     trees: Trees
     lengths: Lengths
     slope: float
@@ -127,8 +131,8 @@ class Credence:
     def expect(self, embedding: Embedding | None, text: str) -> Floats:
         """(m,): expected scores on one question. `embedding`: of its encoder, unit length."""
         if embedding is None:
-            return self.near.means
-        found: Floats = self.near.expect(Prompts(embedding[None], (text,))).mean[0]
+            return self.question.near.means
+        found: Floats = self.question.expect(Prompts(embedding[None], (text,))).mean[0]
         return found
 
     def claims(self, said: Said) -> Claims:
@@ -139,12 +143,12 @@ class Credence:
         return sigmoid(self.slope * self.trees.apply(of.rows) + self.shift)
 
     def tensors(self) -> Mapping[str, Tensor]:
-        near = {f"near/{name}": array for name, array in self.near.tensors().items()}
+        asked = {f"question/{name}": array for name, array in self.question.tensors().items()}
         lengths = {"lengths/mean": self.lengths.mean, "lengths/spread": self.lengths.spread}
-        return {**near, **self.trees.tensors("trees"), **lengths}
+        return {**asked, **self.trees.tensors("trees"), **lengths}
 
     def settings(self) -> Mapping[str, object]:
-        return {"near": dict(self.near.settings()), "slope": self.slope, "shift": self.shift}
+        return {"question": dict(self.question.settings()), "slope": self.slope, "shift": self.shift}
 
     @classmethod
     def read(cls, stored: Stored) -> Self:
@@ -152,7 +156,7 @@ class Credence:
         count = len(stored.models)
         found = cls(
             stored.models,
-            knn.read(stored.part("near")),
+            question.read(stored.part("question")),
             trees.read(stored, "trees", inputs(count)),
             Lengths(stored.array("lengths/mean", count), stored.array("lengths/spread", count)),
             stored.number("slope", 0.0, 100.0),

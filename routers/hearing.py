@@ -11,7 +11,7 @@ import numpy as np
 
 from routers.answers import Form, groups, point
 from routers.credence import NO_VOTE, Claims, Credence, Loaded, Said
-from routers.votes import options
+from routers.looks import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,9 @@ MOST_CASES = 150
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Answers of models that the credence knows. `turns`: theirs. `columns`: of each turn's model. `count`: of different answers."""
+    """Answers of models that the credence knows. `turns`: theirs. `columns`: of each turn's model. `count`: of different answers. `said`
+    has looks for what has not been said as well.
+    """
 
     credence: Credence
     turns: tuple[Turn, ...]
@@ -39,8 +41,9 @@ class Heard:
         place = {name: column for column, name in enumerate(credence.models)}
         turns = tuple(turn for turn in answers if turn.ask.models[0] in place)
         columns = tuple(place[turn.ask.models[0]] for turn in turns)
-        letters = options(request.text)
-        found = groups([point(turn.text or "", form, letters) for turn in turns])
+        offer = Options.of(request.text)
+        points = [point(turn.text or "", form, offer.letters) for turn in turns]
+        found = groups(points)
         votes = np.full((1, len(place)), NO_VOTE, dtype=np.int32)
         asked = np.zeros(votes.shape, dtype=bool)
         lengths = np.full(votes.shape, np.nan, dtype=np.float32)
@@ -49,8 +52,10 @@ class Heard:
             lengths[0, column] = np.nan if turn.tokens_out is None else turn.tokens_out
         for number, group in enumerate(found):
             votes[0, [columns[member] for member in group]] = number
+        said = [one.text if one is not None and one.kind == "choice" else "" for one in (points[group[0]] for group in found)]
         expected = credence.expect(request.embedding, request.text)[None]
-        return cls(credence, turns, columns, Said(votes, asked, lengths, expected), len(found))
+        heard = Said(votes, asked, lengths, expected, offer.said(said, len(place))[None])
+        return cls(credence, turns, columns, heard, len(found))
 
     def best(self) -> tuple[Turn, float] | None:
         """The likeliest answer, in the words of the model of which most is expected, and its chance; None if nobody settled on anything."""
@@ -77,7 +82,7 @@ class Heard:
         one, many = self.said, len(cases)
         votes, asked = one.votes.repeat(many, axis=0), one.asked.repeat(many, axis=0)
         votes[:, columns], asked[:, columns] = cases, True
-        said = Said(votes, asked, one.lengths.repeat(many, axis=0), one.expected.repeat(many, axis=0))
+        said = Said(votes, asked, *(array.repeat(many, axis=0) for array in (one.lengths, one.expected, one.looks)))
         claims = self.credence.claims(said)
         winners = _winners(claims, self.credence.chances(claims), said)
         return bool((winners == winners[0]).all() and winners[0] < self.count)

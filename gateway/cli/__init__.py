@@ -29,9 +29,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, demo, check, explain, replay, calibrate, train, evaluate, plugins):
+for command in (serve, demo, check, explain, replay, calibrate, evaluate, plugins):
     app.command()(command)
 app.command("fake-vllm")(fake_vllm)
+app.add_typer(train, name="train")
 app.add_typer(artifacts, name="artifacts")
 app.add_typer(keys, name="keys")
 app.add_typer(ledger, name="ledger")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,24 +50,60 @@ def evaluate(
         typer.echo("name one of --outcomes TABLE and --ledger FILE", err=True)
         raise typer.Exit(WRONG_INPUT)
     if answers is not None:
-        from gateway.cli.rounds import evaluate_rounds
+        _refuse_for_planners({"--reworded": reworded > 0, "--drift": newer is not None})
+        _evaluate_planners(_Asked(outcomes, artifact or [], models, split, vectors, report, as_json), answers)
+    else:
+        _evaluate_routers(_Asked(outcomes, artifact or [], models, split, vectors, report, as_json), reworded, newer)
 
-        evaluate_rounds(outcomes, answers, artifact or [], models, split, vectors, as_json)
-        return
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is judged on which questions, and how it is shown."""
+
+    outcomes: Path
+    artifacts: list[Path]
+    models: str | None
+    split: str
+    vectors: Path | None
+    report: Path | None
+    as_json: bool
+
+
+def _refuse_for_planners(given: dict[str, bool]) -> None:
+    named = [option for option, is_given in given.items() if is_given]
+    if named:
+        typer.echo(f"{' and '.join(named)}: for routers that ask once, so not with --answers", err=True)
+        raise typer.Exit(WRONG_INPUT)
+
+
+def _evaluate_planners(asked: _Asked, answers: Path) -> None:
+    from gateway.cli.evaluate_answers import evaluate_answers, show_answers
+
+    found = evaluate_answers(asked.outcomes, answers, asked.artifacts, asked.models, asked.split, asked.vectors)
+    if asked.report is not None:
+        from routers.learning.rounds.page import page
+
+        _write(asked.report, page(found, unseen=asked.split == "test"))
+    show_answers(found, asked.as_json)
+
+
+def _evaluate_routers(asked: _Asked, reworded: int, newer: Path | None) -> None:
     from gateway.cli.learning import load_outcomes
 
-    table, _ = load_outcomes(outcomes, models)
+    table, _ = load_outcomes(asked.outcomes, asked.models)
     newest = None if newer is None else load_outcomes(newer, None)[0]
     from routers.artifacts import BadArtifact
 
     try:
-        found = _judge(table, artifact or [], split, vectors, reworded, newest)
+        found = _judge(table, asked.artifacts, asked.split, asked.vectors, reworded, newest)
     except (ValueError, BadArtifact) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(WRONG_INPUT) from None
-    if report is not None:
-        _write(report, found, unseen=split == "test")
-    _show(found, as_json)
+    if asked.report is not None:
+        from routers.learning.report import report
+
+        _write(asked.report, report(found, unseen=asked.split == "test"))
+    _show(found, asked.as_json)
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:
@@ -80,11 +117,13 @@ def _judge(
     table: Outcomes, artifacts: list[Path], split: str, vectors: Path | None, reworded: int, newest: Outcomes | None
 ) -> dict[str, Any]:
     """The block of figures, with what else is asked of each router. Raises ValueError, BadArtifact."""
+    from gateway.cli.learning import names_apart
     from routers.learning.evaluate import Pool, evaluate
 
     pool = Pool.of(table, split)
     validation = None if split == "validation" else _validation(table)
-    asked = {folder.name: _ask(folder, table, pool, validation, vectors) for folder in artifacts}
+    names = names_apart(artifacts)
+    asked = {name: _ask(folder, table, pool, validation, vectors) for name, folder in zip(names, artifacts, strict=True)}
     found = evaluate(pool, {name: judged for name, (judged, _) in asked.items()}, validation)
     for name, (judged, scorer) in asked.items():
         _check(found["routers"][name], scorer, judged, pool, table, reworded)
@@ -93,11 +132,9 @@ def _judge(
     return found
 
 
-def _write(path: Path, found: dict[str, Any], unseen: bool) -> None:
-    from routers.learning.report import report
-
+def _write(path: Path, page: str) -> None:
     try:
-        path.write_text(report(found, unseen=unseen), encoding="utf-8")
+        path.write_text(page, encoding="utf-8")
     except OSError as error:
         typer.echo(f"{path}: cannot be written: {error.strerror}", err=True)
         raise typer.Exit(1) from None

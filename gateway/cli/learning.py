@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +78,21 @@ def encode(prompts: list[str], encoder: Encoder, kept: Path | None) -> Embedding
     with Progress(console=console) as progress:
         task = progress.add_task("vectors of prompts", total=len(prompts))
         return vectors.encode(prompts, encoder, threads, lambda more: progress.advance(task, more), kept)
+
+
+def names_apart(folders: Sequence[Path]) -> list[str]:
+    """A name for each folder: its own, with as many of those that it lies in as it takes to tell it from the others. Raises ValueError for
+    a folder that is named twice.
+    """
+    paths = [folder.resolve() for folder in folders]
+    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)}: named twice")
+    found = []
+    for path in paths:
+        parts = next(n for n in range(1, len(path.parts) + 1) if sum(other.parts[-n:] == path.parts[-n:] for other in paths) == 1)
+        found.append("/".join(path.parts[-parts:]).replace("//", "/"))
+    return found
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class Learned:
         self._hearing = Hearing.load(artifact, form)
         self.encoder = self._hearing.encoder
         self.artifact_hash = self._hearing.hash
+        self.known_models = self._hearing.credence.models
 
     def judge(self, task: Task, turns: Sequence[Turn], calls: int) -> Verdict | Sequence[Ask]:
         given = answers(turns)

@@ -7,10 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from routers.answers import Form, groups, point
+from routers.answers import Form, groups, options, point
 from routers.api import Ask, Need, Task, Turn
 from routers.judges.api import Verdict, answers, best
-from routers.votes import options
 
 SAMPLE = "sample"
 

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from routers.answers import options, vote
 from routers.learning.outcomes import SHOWN, BadOutcomes
-from routers.votes import options, vote
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from routers.learning.outcomes import Floats, Outcomes
 
+    Flags = NDArray[np.bool_]
     Votes = NDArray[np.int32]
     Rows = NDArray[np.int64]
 
@@ -82,16 +83,16 @@ class Recorded:
 def load(path: Path, outcomes: Outcomes) -> Recorded:
     """The answers to the questions of an outcomes table by its models, from a Parquet file. Rows of others are left out.
 
-    An answer that the file does not have is no vote. Raises BadOutcomes: for a file that is none, a missing or wrong column, an unknown
-    query_id or model, a (query_id, model) that occurs twice, a split that is not the outcomes table's, and a model without any answer.
-    ValueError if no question was answered by all models at a known cost.
+    A question of which the file lacks a model's answer is left out; an answer that is there but null is no vote. Raises BadOutcomes: for a
+    file that is none, a missing or wrong column, a (query_id, model) that occurs twice, a split that is not the outcomes table's, and a
+    model without any answer. ValueError if no question was answered by all models at a known cost.
     """
     columns, column = _read(path)
     place_of = {name: place for place, name in enumerate(outcomes.queries)}
     column_of = {name: place for place, name in enumerate(outcomes.models)}
     texts: list[list[str | None]] = [[None] * len(outcomes.models) for _ in range(len(outcomes))]
     seen: set[tuple[str, str]] = set()
-    twice, moved, answered = [], [], [0] * len(outcomes.models)
+    twice, moved, answered = [], [], np.zeros(outcomes.scores.shape, dtype=bool)
     splits = columns.get("split")
     for row, (query, model) in enumerate(zip(columns["query_id"], columns["model"], strict=True)):
         if (query, model) in seen:
@@ -104,14 +105,14 @@ def load(path: Path, outcomes: Outcomes) -> Recorded:
             moved.append(row)
         guessed = "letter_in_text" in columns and columns["letter_in_text"][row] is False
         texts[question][who] = None if guessed else columns[column][row]
-        answered[who] += 1
+        answered[question, who] = True
     problems = _complain(twice, "this query_id and model stand in the table already")
     problems += _complain(moved, "the outcomes table has this question in another split")
-    silent = [name for name, count in zip(outcomes.models, answered, strict=True) if not count]
+    silent = [outcomes.models[who] for who in np.flatnonzero(np.count_nonzero(answered, axis=0) == 0).tolist()]
     problems += [f"holds no answer of {', '.join(silent)} to a question of the outcomes table"] if silent else []
     if problems:
         raise BadOutcomes(path, problems)
-    return _recorded(outcomes, texts, as_text=column == "answer")
+    return _recorded(outcomes, texts, np.count_nonzero(answered, axis=1) == len(outcomes.models), as_text=column == "answer")
 
 
 def _read(path: Path) -> tuple[dict[str, list[Any]], str]:
@@ -157,8 +158,9 @@ def _complain(rows: Sequence[int], what: str) -> list[str]:
     return [f"row {', '.join(str(row + 1) for row in rows[:SHOWN])}{more}: {what}"]
 
 
-def _recorded(outcomes: Outcomes, texts: Sequence[Sequence[str | None]], as_text: bool) -> Recorded:
-    known = ~(np.isnan(outcomes.scores) | np.isnan(outcomes.costs)).any(axis=1)
+def _recorded(outcomes: Outcomes, texts: Sequence[Sequence[str | None]], answered: Flags, as_text: bool) -> Recorded:
+    """`answered` (n,): by all models."""
+    known = answered & ~(np.isnan(outcomes.scores) | np.isnan(outcomes.costs)).any(axis=1)
     rows = np.flatnonzero(known)
     if not len(rows):
         raise ValueError(f"no question was answered by all of {', '.join(outcomes.models)} at a known cost")

@@ -19,7 +19,8 @@ from routers import artifacts
 from routers.credence import Claims, Credence, Lengths, Said, claims, inputs
 from routers.learned import Lessons, Prompts, sigmoid
 from routers.learning.stopping import Ways, choose, ways
-from routers.scorers import knn
+from routers.looks import LOOKS, UNKNOWN, Options
+from routers.rounds import question
 from routers.stages import KIND
 from routers.trees import Trees
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from routers.learned import Floats
     from routers.learning.answers import Recorded
     from routers.learning.stopping import Target, Way
-    from routers.scorers.knn import Neighbours
 
     Rows = NDArray[np.int64]
     Flags = NDArray[np.bool_]
@@ -44,9 +44,6 @@ TREES = 150
 FEWEST = 20
 """Questions that there must be."""
 FOLDS = 5
-NEIGHBOURS = 100
-LITTLE_KNOWN = 4.0
-"""So many neighbours of a model's mean score are added to those that are found."""
 MOST_MODELS = 8
 """Every set of models is looked at, of which there are 2 to the power of this."""
 _OPTIONS = {
@@ -83,19 +80,15 @@ def fit(recorded: Recorded, vectors: Embeddings, target: Target, seed: int = 0, 
     """`recorded`: answers of two to MOST_MODELS models; `vectors` (n, d): of its prompts. Deterministic from the seed; takes less than
     a minute for 5,000 questions.
 
-    Raises ValueError for too few or too many models, too few questions, and a target that nothing reaches; ImportError without LightGBM.
+    Raises ValueError as `check` does, and for a target that nothing reaches; ImportError without LightGBM or scikit-learn.
     """
-    if not 2 <= len(recorded.models) <= MOST_MODELS:
-        raise ValueError(f"a cascade is fitted to 2 to {MOST_MODELS} models, not {len(recorded.models)}; name them")
-    rows = np.flatnonzero(np.isin(np.array(recorded.splits), ("train", "validation")))
-    if len(rows) < FEWEST:
-        raise ValueError(f"{len(rows)} questions of train and validation have been answered by all models; at least {FEWEST} are needed")
+    rows = check(recorded)
     pool = recorded.take(rows)
     scores, costs = pool.scores.astype(np.float32), pool.costs.astype(np.float32)
     lessons = Lessons(Prompts(vectors[rows], pool.prompts), scores, costs, pool.models, pool.datasets)
     say = say or _say_nothing
     say("what is expected of models on questions that nobody looked at")
-    learner = _Learner(pool, unseen(lessons, seed), usual_lengths(pool), seed)
+    learner = _Learner(pool, question.expect_unseen(lessons, FOLDS, seed).mean, usual_lengths(pool), seed)
     say("halves that judge each other, for calibration, orders and thresholds")
     halves = learner.halves()
     slope, shift = learner.calibrate(halves)
@@ -103,9 +96,19 @@ def fit(recorded: Recorded, vectors: Embeddings, target: Target, seed: int = 0, 
     say("trees that say how likely an answer is right")
     boosters = [learner.fit(np.arange(len(pool)), member) for member in range(MEMBERS)]
     trees = Trees.of(boosters, inputs(len(pool.models)))
-    credence = Credence(pool.models, neighbours(lessons), trees, learner.lengths, slope, shift)
+    credence = Credence(pool.models, question.fit(lessons, seed), trees, learner.lengths, slope, shift)
     metrics = {"held_accuracy": chosen.score, "held_cost_usd": chosen.cost, "held_calls": chosen.calls, "questions": float(len(pool))}
     return Fitted(credence, chosen, frontier, metrics, recorded.data_hash)
+
+
+def check(recorded: Recorded) -> Rows:
+    """The places of the questions that are learned from. Raises ValueError for too few or too many models, and too few questions."""
+    if not 2 <= len(recorded.models) <= MOST_MODELS:
+        raise ValueError(f"a cascade is fitted to 2 to {MOST_MODELS} models, not {len(recorded.models)}; name them")
+    rows = np.flatnonzero(np.isin(np.array(recorded.splits), ("train", "validation")))
+    if len(rows) < FEWEST:
+        raise ValueError(f"{len(rows)} questions of train and validation have been answered by all models; at least {FEWEST} are needed")
+    return rows
 
 
 def keep(folder: Path, fitted: Fitted, encoder: Encoder, created: datetime) -> str:
@@ -118,8 +121,13 @@ def keep(folder: Path, fitted: Fitted, encoder: Encoder, created: datetime) -> s
     if len(names) < 2:  # one call is best: the next dearer way stands in, whose threshold is 0, so that it never gets there
         names = [*names, *(name for name in credence.models if name not in names)][:2]
     threshold = fitted.way.threshold if len(order) > 1 else 0.0
-    settings = {"order": names, "thresholds": [threshold] * len(names), "credence": dict(credence.settings())}
-    tensors = {f"credence/{name}": array for name, array in credence.tensors().items()}
+    frontier = [
+        {"order": [credence.models[column] for column in way.order], "threshold": way.threshold, "score": way.score, "cost_usd": way.cost}
+        for way in fitted.ways
+    ]
+    kept = replace(credence, question=question.indexed(credence.question))
+    settings = {"order": names, "thresholds": [threshold] * len(names), "frontier": frontier, "credence": dict(kept.settings())}
+    tensors = {f"credence/{name}": array for name, array in kept.tensors().items()}
     origin = artifacts.Origin(KIND, credence.models, fitted.data_hash, created, artifacts.EncoderId.of(encoder), fitted.metrics)
     return artifacts.write(folder, origin, tensors, settings)
 
@@ -137,6 +145,7 @@ class _Learner:
 
     def __init__(self, pool: Recorded, expected: Floats, lengths: Lengths, seed: int) -> None:
         self.pool = pool
+        self._looks = looks(pool)
         self.lengths = lengths
         self._expected = expected
         self._seed = seed
@@ -185,7 +194,7 @@ class _Learner:
 
     def _said(self, rows: Rows, asked: Flags) -> Said:
         pool = self.pool
-        return Said(pool.votes[rows], asked, pool.lengths[rows].astype(np.float32), self._expected[rows])
+        return Said(pool.votes[rows], asked, pool.lengths[rows].astype(np.float32), self._expected[rows], self._looks[rows])
 
     def _right(self, rows: Rows, owner: Rows, backers: Flags) -> Floats:
         """How good each answer is: its backers' mean score."""
@@ -207,18 +216,11 @@ def _stages(learner: _Learner, judged: Sequence[_Judged], line: tuple[float, flo
     return choose(frontier, target, costs, scores), frontier
 
 
-def neighbours(lessons: Lessons) -> Neighbours:
-    """Outcomes on like questions, drawn to each model's mean where few are known."""
-    return replace(knn.fit(lessons, NEIGHBOURS), shrink=LITTLE_KNOWN)
-
-
-def unseen(lessons: Lessons, seed: int) -> Floats:
-    """(n, m): what is expected on each question from those in other folds: as little sure of it as of a new question."""
-    parts = np.random.default_rng([seed, 3]).permutation(len(lessons)) % FOLDS
-    found = np.empty_like(lessons.scores)
-    for part in range(FOLDS):
-        held = np.flatnonzero(parts == part)
-        found[held] = neighbours(lessons.take(np.flatnonzero(parts != part))).expect(lessons.prompts.take(held)).mean
+def looks(pool: Recorded) -> Floats:
+    """(n, v, LOOKS): how the options look that answers name, by the answers' numbers."""
+    found = np.full((len(pool), max(1, *map(len, pool.said)), LOOKS), UNKNOWN, dtype=np.float32)
+    for row, (prompt, said) in enumerate(zip(pool.prompts, pool.said, strict=True)):
+        found[row, : len(said)] = Options.of(prompt).named(said)
     return found
 
 

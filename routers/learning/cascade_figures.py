@@ -1,4 +1,4 @@
-"""What votes and cascades are worth on recorded answers that nobody fitted anything to."""
+"""What learned votes and cascades are worth on recorded answers that nobody fitted anything to."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 from routers.credence import NO_VOTE, Said
 from routers.hearing import Heard
 from routers.learned import Prompts
-from routers.learning.figures import hull
-from routers.learning.stopping import Way, walk
-from routers.planners.ensemble import vote_weight
+from routers.learning.cascade import looks
+from routers.learning.points import Points
+from routers.learning.stopping import walk
+from routers.looks import Options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,36 +24,7 @@ if TYPE_CHECKING:
     from routers.credence import Credence
     from routers.learned import Floats
     from routers.learning.answers import Recorded
-    from routers.learning.cascade import Fitted
-
-    Doubles = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Accuracy, mean cost in USD, and mean number of calls of one way of asking."""
-
-    accuracy: float
-    cost_usd: float
-    calls: float
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """`best_single`: chosen on train. `majority`, `weighted`, `learned`: votes of all models. `agreement`: from the cheapest up until two
-    agree. `chosen`: the fitted order and threshold. `aiq`, `at_best_cost`, `cost_match` (share of the best single's cost; None: never): of
-    the fitted frontier, by the definitions of `routers.learning.figures`.
-    """
-
-    best_single: Point
-    majority: Point
-    weighted: Point
-    learned: Point
-    agreement: Point
-    chosen: Point
-    aiq: float
-    at_best_cost: float
-    cost_match: float | None
+    from routers.stages import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,46 +40,63 @@ class Early:
     changed: float
 
 
-def report(fitted: Fitted, recorded: Recorded, vectors: Embeddings, split: str = "test") -> Report:
-    """On one split. `vectors` (n, d): of the prompts of `recorded`. Raises ValueError if the split has no questions."""
-    splits = np.array(recorded.splits)
-    train, rows = np.flatnonzero(splits == "train"), np.flatnonzero(splits == split)
-    if not len(rows):
-        raise ValueError(f"the split {split!r} has no question that all models answered at a known cost")
-    known, pool = recorded.take(train), recorded.take(rows)
-    expected = fitted.credence.near.expect(Prompts(vectors[rows], pool.prompts)).mean
-    usual, mean_costs = known.scores.mean(axis=0), known.costs.mean(axis=0)
-    best = int(np.lexsort((mean_costs, -usual))[0])
-    everyone = list(range(len(pool.models)))
-    votes = {
-        name: Point(float(voted(pool, np.array(weights), usual).mean()), float(pool.costs.sum(axis=1).mean()), float(len(everyone)))
-        for name, weights in (("majority", [1.0] * len(everyone)), ("weighted", [vote_weight(float(one)) for one in usual]))
-    }
-    looks = _Looks(fitted.credence, pool, expected)
-    points = [looks.walked(way) for way in fitted.ways]
-    costs, least = pool.costs.mean(axis=0), float(pool.costs.mean(axis=0).min())
-    upper = hull(np.array([p.cost_usd for p in points]), np.array([p.accuracy for p in points]), least)
-    match = upper.cost_of(float(pool.scores[:, best].mean()))
-    return Report(
-        best_single=Point(float(pool.scores[:, best].mean()), float(costs[best]), 1.0),
-        majority=votes["majority"],
-        weighted=votes["weighted"],
-        learned=Point(float(looks.of(everyone)[1].mean()), float(pool.costs.sum(axis=1).mean()), float(len(everyone))),
-        agreement=agreement(pool, np.argsort(mean_costs, kind="stable").tolist()),
-        chosen=looks.walked(fitted.way),
-        aiq=upper.area(least, float(costs.max())),
-        at_best_cost=upper.at(float(costs[best])),
-        cost_match=None if match is None else match / float(costs[best]),
-    )
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Questions as a credence sees them: what is expected on each, (n, m), and how the options look that were named, are found once."""
+
+    credence: Credence
+    pool: Recorded
+    expected: Floats
+    looks: Floats
+
+    @classmethod
+    def of(cls, credence: Credence, pool: Recorded, vectors: Embeddings) -> Shown:
+        """`vectors` (n, d): of the pool's prompts, by the credence's encoder. Raises ValueError if the pool's models are not the
+        credence's.
+        """
+        if set(pool.models) != set(credence.models):
+            raise ValueError(f"weighs {', '.join(credence.models)} together; name these models, not {', '.join(pool.models)}")
+        ordered = pool.of(credence.models)
+        return cls(credence, ordered, credence.question.expect(Prompts(vectors, pool.prompts)).mean, looks(ordered))
+
+    def expected_of(self, models: Sequence[str]) -> NDArray[np.float64]:
+        """What is expected of these models, in this order, before anyone is asked: (n, m)."""
+        return self.expected[:, [self.credence.models.index(name) for name in models]].astype(np.float64)
+
+    def said(self, asked: NDArray[np.bool_]) -> Said:
+        """`asked` (n, m)"""
+        pool = self.pool
+        return Said(pool.votes, asked, pool.lengths.astype(np.float32), self.expected, self.looks)
 
 
-def look(credence: Credence, pool: Recorded, expected: Floats, columns: Sequence[int]) -> tuple[Floats, Floats]:
+def cascade_points(shown: Shown, frontier: Sequence[Step]) -> Points:
+    """The orders and thresholds of a frontier, each played on all questions."""
+    models, costs = shown.pool.models, shown.pool.costs
+    known: dict[frozenset[str], tuple[Floats, Floats]] = {}
+    found = []
+    for step in frontier:
+        steps = [frozenset(step.order[:place]) for place in range(1, len(step.order) + 1)]
+        known.update({asked: look(shown, [models.index(name) for name in asked]) for asked in steps if asked not in known})
+        columns = tuple(models.index(name) for name in step.order)
+        found.append(walk(columns, step.threshold, costs, [known[asked] for asked in steps]))
+    settings = tuple({"order": list(step.order), "threshold": step.threshold} for step in frontier)
+    scores, paid, calls = (np.stack(part).astype(np.float64) for part in zip(*found, strict=True))
+    return Points(settings, scores, paid, calls)
+
+
+def learned_vote(shown: Shown) -> Points:
+    """All models are asked, and the likeliest answer is given: the planner `ensemble` with `combine: weighted` and the artifact."""
+    return Points.all_asked(shown.pool, look(shown, range(len(shown.pool.models)))[1].astype(np.float64))
+
+
+def look(shown: Shown, columns: Sequence[int]) -> tuple[Floats, Floats]:
     """(n,), (n,): the chance and the score of the likeliest answer when these models were asked, as it is served: in the words of the
     backer of which most is expected.
     """
+    credence, pool, expected = shown.credence, shown.pool, shown.expected
     asked = np.zeros(expected.shape, dtype=bool)
     asked[:, list(columns)] = True
-    seen = credence.claims(Said(pool.votes, asked, pool.lengths.astype(np.float32), expected))
+    seen = credence.claims(shown.said(asked))
     chances = credence.chances(seen)
     order = np.lexsort((-chances, seen.owner))
     owner, first = np.unique(seen.owner[order], return_index=True)
@@ -118,41 +107,13 @@ def look(credence: Credence, pool: Recorded, expected: Floats, columns: Sequence
     return chance, score
 
 
-def voted(pool: Recorded, weights: Doubles, usual: Doubles) -> Doubles:
-    """(n,): scores of the answer with the most weight (m,) behind it; equals are decided by the backers' mean score on train."""
-    agree = (pool.votes[:, :, None] == pool.votes[:, None, :]) & (pool.votes != NO_VOTE)[:, :, None]
-    behind = np.einsum("bij,j->bi", agree, weights) + 1e-6 * np.einsum("bij,j->bi", agree, usual)
-    chosen = np.where(pool.votes == NO_VOTE, -1, behind).argmax(axis=1)
-    found: Doubles = pool.scores[np.arange(len(pool)), chosen]
-    return found
-
-
-def agreement(pool: Recorded, order: Sequence[int]) -> Point:
-    """Asks in this order until two agree; if none do, the last one that settles on something counts."""
-    score, cost, calls = np.zeros((3, len(pool)))
-    for row in range(len(pool)):
-        seen: set[int] = set()
-        for column in order:
-            cost[row] += pool.costs[row, column]
-            calls[row] += 1
-            vote = int(pool.votes[row, column])
-            if vote == NO_VOTE:
-                continue
-            score[row] = pool.scores[row, column]
-            if vote in seen:
-                break
-            seen.add(vote)
-    return Point(float(score.mean()), float(cost.mean()), float(calls.mean()))
-
-
-def early(credence: Credence, pool: Recorded, expected: Floats) -> tuple[Early, Early]:
-    """Of plain majorities, and of learned votes, when all models are asked. `expected` (n, m): by the credence's neighbours."""
-    plain, learned = [], []
+def early(shown: Shown) -> tuple[Early, Early]:
+    """Of plain majorities, and of learned votes, when all models are asked."""
+    pool, plain, learned = shown.pool, [], []
     for row in range(len(pool)):
         order = np.argsort(pool.lengths[row], kind="stable").tolist()
         plain.append(_ended(pool, row, order, partial(_majority, pool.votes[row], order)))
-        said = Said(pool.votes[[row]], np.ones((1, len(order)), dtype=bool), pool.lengths[[row]].astype(np.float32), expected[[row]])
-        learned.append(_ended(pool, row, order, partial(_learned, credence, said, order)))
+        learned.append(_ended(pool, row, order, partial(_learned, shown, row, order)))
     first, second = (Early(*np.mean(found, axis=0).tolist()) for found in (plain, learned))
     return first, second
 
@@ -173,39 +134,19 @@ def _majority(votes: NDArray[np.int32], order: Sequence[int], seen: int) -> tupl
     return tied[0] if tied else NO_VOTE, seen == len(order) or first - second > len(order) - seen
 
 
-def _learned(credence: Credence, said: Said, order: Sequence[int], seen: int) -> tuple[int, bool]:
-    heard = list(order[:seen])
-    asked = np.zeros(said.asked.shape, dtype=bool)
+def _learned(shown: Shown, row: int, order: Sequence[int], seen: int) -> tuple[int, bool]:
+    credence, pool, heard = shown.credence, shown.pool, list(order[:seen])
+    given, asked = pool.votes[row].tolist(), np.zeros((1, len(order)), dtype=bool)
     asked[0, heard] = True
-    distinct = dict.fromkeys(vote for vote in said.votes[0, heard].tolist() if vote != NO_VOTE)
+    distinct = dict.fromkeys(given[column] for column in heard if given[column] != NO_VOTE)
     numbers = {vote: place for place, vote in enumerate(distinct)}
-    votes = np.array([[numbers.get(vote, NO_VOTE) if asked[0, place] else NO_VOTE for place, vote in enumerate(said.votes[0].tolist())]])
-    now = Said(votes.astype(np.int32), asked, np.where(asked, said.lengths, np.nan).astype(np.float32), said.expected)
+    votes = np.array([[numbers.get(vote, NO_VOTE) if asked[0, place] else NO_VOTE for place, vote in enumerate(given)]], dtype=np.int32)
+    lengths = np.where(asked, pool.lengths[[row]], np.nan).astype(np.float32)
+    looks = Options.of(pool.prompts[row]).said([pool.said[row][vote] for vote in distinct], len(order))
+    now = Said(votes, asked, lengths, shown.expected[[row]], looks[None])
     claims = credence.claims(now)
     out = [credence.models[column] for column in order[seen:]]
     if not len(claims.owner):
         return NO_VOTE, not out
     best = int(credence.chances(claims).argmax())
-    vote = int(said.votes[0, claims.backers[best].argmax()])
-    return vote, Heard(credence, (), (), now, len(numbers)).decided(out)
-
-
-class _Looks:
-    """What a credence says of each set of models, computed once."""
-
-    def __init__(self, credence: Credence, pool: Recorded, expected: Floats) -> None:
-        self._credence = credence
-        self._pool = pool
-        self._expected = expected
-        self._known: dict[frozenset[int], tuple[Floats, Floats]] = {}
-
-    def of(self, columns: Sequence[int]) -> tuple[Floats, Floats]:
-        asked = frozenset(columns)
-        if asked not in self._known:
-            self._known[asked] = look(self._credence, self._pool, self._expected, sorted(asked))
-        return self._known[asked]
-
-    def walked(self, way: Way) -> Point:
-        looks = [self.of(way.order[:place]) for place in range(1, len(way.order) + 1)]
-        score, cost, calls = walk(way.order, way.threshold, self._pool.costs, looks)
-        return Point(float(score.mean()), float(cost.mean()), float(calls.mean()))
+    return given[int(claims.backers[best].argmax())], Heard(credence, (), (), now, len(numbers)).decided(out)

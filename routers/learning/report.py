@@ -24,7 +24,8 @@ WIDE, NARROW = (880, 460), (380, 400)
 
 
 def report(block: Block, title: str = "Which model should answer?", unseen: bool = True) -> str:
-    """The page for a block of `routers.learning.evaluate.evaluate`. A router in it may hold `robustness` and `drift` besides.
+    """The page for a block of `routers.learning.evaluate.evaluate`. A router in it may hold `robustness` and `drift` besides; what is shown
+    of planners is a block of the same shape (`routers.learning.rounds.page`), where a text stands for the weight of each corner.
 
     `unseen`: whether the questions were kept from the routers when they were fitted (test, not train). One self-contained file: nothing is
     loaded from elsewhere, and its content security policy lets only its own script and style run. Names may hold anything.
@@ -42,7 +43,7 @@ def report(block: Block, title: str = "Which model should answer?", unseen: bool
         "savings": tables.savings(block),
         "routers": tables.routers(block),
         "duels": tables.duels(block) if names else "",
-        "models": tables.models(block),
+        "models": tables.models(block) + tables.votes(block.get("votes", {})),
         "details": "".join(_part(name, place, _details(block["routers"][name])) for place, name in enumerate(names)),
         "queries": f"{block['queries']:,}",
         "data": _embedded(block, names),

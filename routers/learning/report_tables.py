@@ -78,6 +78,21 @@ def models(block: Block) -> str:
     return table("Always the same model", ["model", "accuracy", "USD per million"], rows)
 
 
+def votes(found: Mapping[str, Block]) -> str:
+    """Rules that ask several models in a way that cannot be set; nothing where there are none."""
+    rows = [
+        [
+            escape(name),
+            share(one["accuracy"]) + spread(one["accuracy_95"], share),
+            usd(one["mean_cost_usd"] * 1e6),
+            f"{one['calls']:.2f}",
+            percent(one["gap_closed"]),
+        ]
+        for name, one in found.items()
+    ]
+    return table("Votes and other rules", ["rule", "accuracy", "USD per million", "calls", "gap closed"], rows) if rows else ""
+
+
 def routers(block: Block) -> str:
     """Every router with all its figures."""
     pairs = len(block["models"]) == 2

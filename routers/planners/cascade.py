@@ -58,10 +58,12 @@ class Cascade:
         self.encoder: Encoder | None = getattr(judge, "encoder", None)
 
     def check(self, candidates: Sequence[str], models: Collection[str]) -> None:
-        """Raises BadPlan for a route of one model, or a judge who asks a model that there is not."""
+        """Raises BadPlan for a route of one model, a judge who asks a model that there is not, and an artifact that knows nobody here."""
         if len(candidates) < 2:
             raise BadPlan(("type",), "a cascade needs a route of at least two models")
         plain.check_named(self.named_models, models, ("judge", "model"))
+        check_known(getattr(self._judge, "known_models", None), candidates, ("judge", "artifact"))
+        check_known(None if self._stages is None else self._stages.models, candidates, ("artifact",))
 
     def next(self, task: Task, so_far: Transcript, left: Budget) -> Sequence[Ask] | Answer:
         reason = plain.unfit(task.request)
@@ -133,6 +135,12 @@ class Cascade:
         if self._threshold is not None:
             return self._threshold
         return self._judge.threshold if self._stages is None else self._stages.threshold(answers)
+
+
+def check_known(known: Sequence[str] | None, candidates: Sequence[str], path: tuple[str | int, ...]) -> None:
+    """Raises BadPlan if an artifact knows none of a route's candidates. `known`: None without an artifact."""
+    if known is not None and not set(known) & set(candidates):
+        raise BadPlan(path, f"knows none of the route's models; it was made for {', '.join(known)}")
 
 
 def _stages(artifact: Path) -> Stages:

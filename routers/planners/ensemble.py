@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from routers.answers import Form
+from routers.answers import Form, options
 from routers.api import Answer, Ask, Budget, Encoder, Need, Task, Transcript, Turn
 from routers.judges.api import ANSWER, Judge, Verdict
 from routers.planners import plain
+from routers.planners.cascade import check_known
 from routers.planners.fusing import fusing_prompt
 from routers.planners.plain import BadPlan
 from routers.planners.tally import Tally, count
-from routers.votes import options
 
 if TYPE_CHECKING:
     from routers.hearing import Hearing
@@ -65,10 +65,11 @@ class Ensemble:
         self.artifact_hash = str(getattr(judge, "artifact_hash", "")) if self._hearing is None else self._hearing.hash
 
     def check(self, candidates: Sequence[str], models: Collection[str]) -> None:
-        """Raises BadPlan for a route of one model, fewer than k of them, or a model that there is not."""
+        """Raises BadPlan for a route of fewer than k models, a model that there is not, and an artifact that knows nobody here."""
         if len(candidates) < self._k:
             raise BadPlan(("k",), f"asks {self._k} models, and the route has {len(candidates)}")
         plain.check_named(self.named_models, models, ("model",) if self._model is not None else ("judge", "model"))
+        check_known(None if self._hearing is None else self._hearing.credence.models, candidates, ("artifact",))
 
     def next(self, task: Task, so_far: Transcript, left: Budget) -> Sequence[Ask] | Answer:
         reason = plain.unfit(task.request)

@@ -24,7 +24,9 @@ LEAST_UNIT = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """`models`: the columns of all that follows. `unit`: USD of one unit of cost. `hash`: of the artifact."""
+    """`models`: the columns of all that follows. `unit`: USD of one unit of cost. `hash`: of the artifact. `newcomers`: how many of the
+    models, the last ones, joined after the policy was trained.
+    """
 
     models: tuple[str, ...]
     question: Question
@@ -32,19 +34,22 @@ class Experience:
     unit: float
     encoder: Encoder
     hash: str
+    newcomers: int = 0
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Raises BadArtifact."""
         loaded = artifacts.load(folder, KIND)
         stored = Stored(loaded.folder, loaded.manifest.models, loaded.tensors, loaded.settings)
+        newcomers, count = len(joined(loaded)), len(loaded.manifest.models)
         found = cls(
             loaded.manifest.models,
-            question.read(stored.part("question")),
-            policy.read(stored.part("policy")),
+            question.read(stored.part("question"), newcomers),
+            policy.read(stored.part("policy"), tuple(place >= count - newcomers for place in range(count)) if newcomers else ()),
             float(stored.number("unit_usd", LEAST_UNIT)),
             encoder_of(loaded),
             loaded.hash,
+            newcomers,
         )
         found.try_out(loaded.folder)
         return found
@@ -64,3 +69,14 @@ class Experience:
             raise artifacts.BadArtifact(folder, f"{artifacts.TENSORS}: the tensors do not fit together: {error}") from None
         if not finite or Sides.of(standing).first.sum() != 1:
             raise artifacts.BadArtifact(folder, f"{artifacts.TENSORS}: what it expects is not finite")
+
+
+def joined(loaded: artifacts.Artifact) -> list[dict[str, object]]:
+    """What an artifact says of the models that joined later, in order: `model`, `outcomes`, `score`. Raises BadArtifact."""
+    found: list[dict[str, object]] = loaded.settings.get("joined", [])
+    named = isinstance(found, list) and all(isinstance(one, dict) for one in found)
+    if not named or [one.get("model") for one in found] != list(loaded.manifest.models[len(loaded.manifest.models) - len(found) :]):
+        raise artifacts.BadArtifact(loaded.folder, f"{artifacts.SETTINGS}: joined must name the last of the models")
+    if found and len(found) == len(loaded.manifest.models):
+        raise artifacts.BadArtifact(loaded.folder, f"{artifacts.SETTINGS}: not all models can have joined later")
+    return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from routers.learned import sigmoid
-from routers.rounds import net
+from routers.rounds import guests, net
 from routers.rounds.net import Net
 from routers.rounds.standing import ASK, CLAIM, Sides, Standing, Traits, claims, outlook, read_traits
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from routers.artifacts import Tensor
     from routers.learned import Stored
+    from routers.rounds.guests import Manners
     from routers.rounds.standing import Flags, Floats
 
 STOP = -1
@@ -54,7 +55,8 @@ class Policy:
     """`posterior`: CLAIM numbers in, log-odds out. `gain`: ASK numbers in, what asking gains beyond the obvious out.
 
     `traits`: of the m models. `trust`: the share of the second net's word that counts before anyone was asked, when it
-    looks furthest ahead; `margin`: what each later ask must gain at the least.
+    looks furthest ahead; `margin`: what each later ask must gain at the least. `manners`: how one more model answers; None in what was
+    trained before there were any. `late`: which of the models joined after the training, so that `Swift` alone can play it; empty: none.
     """
 
     posterior: Net
@@ -62,6 +64,8 @@ class Policy:
     traits: Traits
     trust: float = 1.0
     margin: float = 0.0
+    manners: Manners | None = None
+    late: tuple[bool, ...] = ()
 
     def chances(self, standing: Standing, sides: Sides | None = None) -> Floats:
         """(b, m): the chance that each model's answer is right; 0 of those who were not asked. All who say the same have the same one."""
@@ -112,13 +116,15 @@ class Policy:
 
     def of(self, columns: list[int]) -> Policy:
         """For these of its models alone, in this order."""
-        return replace(self, traits=self.traits.of(columns))
+        late = tuple(self.late[column] for column in columns) if self.late else ()
+        return replace(self, traits=self.traits.of(columns), late=late)
 
     def settings(self) -> Mapping[str, object]:
         return {"trust": self.trust, "margin": self.margin}
 
     def tensors(self) -> Mapping[str, Tensor]:
-        return {**self.posterior.tensors("posterior"), **self.gain.tensors("gain"), **self.traits.tensors()}
+        manners = {} if self.manners is None else self.manners.tensors()
+        return {**self.posterior.tensors("posterior"), **self.gain.tensors("gain"), **self.traits.tensors(), **manners}
 
 
 def at_first(standing: Standing, view: View) -> Floats:
@@ -135,7 +141,8 @@ def spoken(chances: Floats, standing: Standing) -> NDArray[np.int64]:
     return found
 
 
-def read(stored: Stored) -> Policy:
-    """Raises BadArtifact."""
+def read(stored: Stored, late: tuple[bool, ...] = ()) -> Policy:
+    """Raises BadArtifact. `late`: which of the models joined after the training."""
     nets = net.read(stored, "posterior", CLAIM, 1), net.read(stored, "gain", ASK, 1)
-    return Policy(*nets, read_traits(stored), float(stored.number("trust", 0, 1)), float(stored.number("margin", 0, 1)))
+    manners = guests.read(stored) if f"{stored.prefix}manners" in stored.arrays else None
+    return Policy(*nets, read_traits(stored), float(stored.number("trust", 0, 1)), float(stored.number("margin", 0, 1)), manners, late)

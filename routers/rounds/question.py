@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from routers.learned import Expected, Lessons, Prompts, Stored, logit, sigmoid
+from routers.rounds import kin
+from routers.rounds.kin import Kin
 from routers.scorers import knn, two_step
 from routers.scorers.knn import Index, Neighbours
 from routers.scorers.two_step import Plan
@@ -24,21 +26,30 @@ LITTLE_KNOWN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`near`: outcomes on like questions. `kinds`: outcomes by kind of question."""
+    """`near`: outcomes on like questions. `kinds`: outcomes by kind of question. `kin`: models that came later, whose columns are last."""
 
     near: Neighbours
     kinds: Plan
+    kin: Kin | None = None
 
     def expect(self, prompts: Prompts) -> Expected:
+        found = self.known(prompts)
+        if self.kin is None:
+            return found
+        new = self.kin.expect(found)
+        return Expected(np.concatenate([found.mean, new.mean], axis=1), np.concatenate([found.spread, new.spread], axis=1))
+
+    def known(self, prompts: Prompts) -> Expected:
+        """Of those models alone that it was fitted to."""
         near, kind = self.near.expect(prompts), self.kinds.expect(prompts)
         return Expected(sigmoid((logit(near.mean) + logit(kind.mean)) / 2), near.spread)
 
     def tensors(self) -> Mapping[str, Tensor]:
-        near = {f"near/{name}": array for name, array in self.near.tensors().items()}
-        return {**near, **{f"kinds/{name}": array for name, array in self.kinds.tensors().items()}}
+        parts = {"near": self.near.tensors(), "kinds": self.kinds.tensors(), "kin": self.kin.tensors() if self.kin is not None else {}}
+        return {f"{part}/{name}": array for part, tensors in parts.items() for name, array in tensors.items()}
 
     def settings(self) -> Mapping[str, object]:
-        return {"near": dict(self.near.settings()), "kinds": dict(self.kinds.settings())}
+        return {"near": dict(self.near.settings()), "kinds": dict(self.kinds.settings()), "kin": {}}
 
 
 def fit(lessons: Lessons, seed: int) -> Question:
@@ -64,6 +75,8 @@ def expect_unseen(lessons: Lessons, folds: int, seed: int) -> Expected:
     return Expected(mean, spread)
 
 
-def read(stored: Stored) -> Question:
-    """Raises BadArtifact."""
-    return Question(knn.read(stored.part("near")), two_step.read(stored.part("kinds")))
+def read(stored: Stored, newcomers: int = 0) -> Question:
+    """Raises BadArtifact. `newcomers`: how many of the models, the last ones, came later."""
+    known = stored.models[: len(stored.models) - newcomers]
+    later = kin.read(stored.part("kin", known), newcomers) if newcomers else None
+    return Question(knn.read(stored.part("near", known)), two_step.read(stored.part("kinds", known)), later)

@@ -7,7 +7,7 @@ so one more model can join with its own traits, and the nets stay as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -90,8 +90,10 @@ class Standing:
         """The questions at these places."""
         return Standing(*(getattr(self, name)[rows] for name in Standing.__slots__))
 
-    def with_asked(self, asked: Flags, left: Floats) -> Standing:
-        return replace(self, asked=asked, left=left)
+    def of(self, columns: list[int]) -> Standing:
+        """With these models alone."""
+        parts = {name: getattr(self, name) for name in Standing.__slots__}
+        return Standing(**{name: part[:, columns] if part.ndim == 2 else part for name, part in parts.items()})
 
     @property
     def affordable(self) -> Flags:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from routers.answers import options
 from routers.rounds.standing import AGREE_WRONGLY, NO_VOTE, USUAL_OPTIONS, Standing, Traits
-from routers.votes import options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,12 +89,9 @@ def ground(recorded: Recorded, expected: Expected, unit: float, traits: Traits) 
     )
 
 
-def traits(recorded: Recorded, unit: float, known: Flags | None = None) -> Traits:
-    """What answers say of their models. `known` (n, m): which answers may be looked at; None: all.
-
-    A model of which little is known is taken to be like the mean of the others.
-    """
-    seen = np.ones(recorded.scores.shape, dtype=bool) if known is None else known
+def traits(recorded: Recorded, unit: float) -> Traits:
+    """What answers say of their models. What little is known of is taken to be as usual."""
+    seen = np.ones(recorded.scores.shape, dtype=bool)
     logs = np.where(np.isfinite(recorded.lengths), np.log1p(np.nan_to_num(recorded.lengths)), np.nan)
     length = _shrunk(logs, seen)
     away = _shrunk((logs - length) ** 2, seen)

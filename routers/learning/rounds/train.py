@@ -13,7 +13,7 @@ import numpy as np
 from routers import artifacts
 from routers.learned import Expected, Lessons, Prompts
 from routers.learning.figures import hull
-from routers.learning.rounds import lookahead, posterior, ppo
+from routers.learning.rounds import curves, lookahead, manners, posterior, ppo
 from routers.learning.rounds.ground import Ground, ground, traits
 from routers.learning.rounds.play import WEIGHTS, play
 from routers.learning.rounds.reward import Priced
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from routers.api import Embeddings, Encoder
     from routers.learning.answers import Recorded
     from routers.learning.rounds.reward import Reward
+    from routers.rounds.guests import Manners
     from routers.rounds.question import Question
-    from routers.rounds.standing import Flags
 
 
 FEWEST = 50
@@ -71,7 +71,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """`unit`: USD of one unit of cost. `looks`: the learning curve. `validation_aiq`: of what is kept."""
+    """`unit`: USD of one unit of cost. `looks`, `updates`: the learning curve. `validation_aiq`: of what is kept."""
 
     question: Question
     policy: Policy
@@ -79,6 +79,13 @@ class Trained:
     unit: float
     looks: tuple[Look, ...]
     validation_aiq: float
+    updates: tuple[ppo.Progress, ...] = ()
+    seed: int = 0
+
+    @property
+    def kept(self) -> Look:
+        """The look whose policy it is: the best one, and of equals the first."""
+        return max(self.looks, key=lambda look: look.aiq)
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -101,7 +108,7 @@ def train(
     learned = ground(lesson, question.expect_unseen(school, FOLDS, seed), unit, known)
     say("how likely answers are right")
     believes = posterior.fit(learned, known, seed, plan.draws)
-    policy = Policy(believes, Net.fresh(np.zeros((2, ASK), np.float32), (4,), 1, seed), known)
+    policy = Policy(believes, Net.fresh(np.zeros((2, ASK), np.float32), (4,), 1, seed), known, manners=_manners(learned, seed))
     for stage in range(plan.stages):
         policy = lookahead.fit(learned, policy, seed + stage, plan.asks, plan.turns, say)
         if stage + 1 < plan.stages:
@@ -109,11 +116,12 @@ def train(
             policy = replace(policy, posterior=posterior.fit(learned, known, seed + stage, plan.draws, came))
     held = learned.joined(_held(recorded, vectors, asked, unit, policy))
     policy = cautious(held, policy)
-    looks, kept = [Look(0, worth(held, policy), None)], policy
+    looks, kept, updates = [Look(0, worth(held, policy), None)], policy, list[ppo.Progress]()
     say(f"before any update: trust {policy.trust:g}, margin {policy.margin:g}, AIQ {looks[0].aiq:.4f}")
 
     def told(progress: ppo.Progress, current: Policy) -> None:
         nonlocal kept
+        updates.append(progress)
         if progress.update % plan.look_every != plan.look_every - 1:
             return
         found = Look(progress.update + 1, worth(held, current), progress.reward)
@@ -124,7 +132,12 @@ def train(
 
     ppo.improve(learned, policy, Priced() if reward is None else reward, plan.pace, seed, told)
     alone = worth(_held(recorded, vectors, asked, unit, kept), kept, WEIGHTS)
-    return Trained(asked, kept, recorded.models, unit, tuple(looks), alone)
+    return Trained(asked, kept, recorded.models, unit, tuple(looks), alone, tuple(updates), seed)
+
+
+def _manners(learned: Ground, seed: int) -> Manners | None:
+    """None of a single model: nobody comes after it."""
+    return manners.fit(learned, seed) if learned.models > 1 else None
 
 
 def cautious(held: Ground, policy: Policy) -> Policy:
@@ -141,18 +154,6 @@ def unit_of(recorded: Recorded) -> float:
     if found <= 0:
         raise ValueError("the best model costs nothing, so there is no price to weigh")
     return found
-
-
-def join(recorded: Recorded, vectors: Embeddings, known: Flags, policy: Policy, unit: float, seed: int) -> tuple[Question, Policy]:
-    """The nets of a policy for other models than it was trained with: only what is known of the models is counted anew.
-
-    `known` (n, m): which of the recorded answers may be looked at. Raises ValueError if of a model nothing is known on train.
-    """
-    train = np.array(recorded.splits) == "train"
-    lesson, seen = recorded.split("train"), known[train]
-    school = _school(recorded, vectors)
-    hidden = replace(school, scores=np.where(seen, school.scores, np.nan).astype(np.float32))
-    return question.fit(hidden, seed), replace(policy, traits=traits(lesson, unit, seen))
 
 
 def _school(recorded: Recorded, vectors: Embeddings) -> Lessons:
@@ -183,7 +184,7 @@ def worth(held: Ground, policy: Policy, weights: NDArray[np.float64] = COARSE) -
 
 
 def keep(folder: Path, trained: Trained, encoder: Encoder, data_hash: str, created: datetime) -> str:
-    """Writes the artifact and returns its hash. Raises what artifacts.write raises."""
+    """Writes the artifact, with its learning curve beside it, and returns its hash. Raises what artifacts.write raises."""
     origin = artifacts.Origin(KIND, trained.models, data_hash, created, artifacts.EncoderId.of(encoder), trained.metrics)
     asked = question.indexed(trained.question)
     tensors = {f"question/{name}": array for name, array in asked.tensors().items()}
@@ -191,4 +192,6 @@ def keep(folder: Path, trained: Trained, encoder: Encoder, data_hash: str, creat
     looks = [{"update": look.update, "aiq": look.aiq, "reward": look.reward} for look in trained.looks]
     policy = dict(trained.policy.settings())
     settings = {"question": dict(asked.settings()), "policy": policy, "unit_usd": trained.unit, "looks": looks}
-    return artifacts.write(folder, origin, tensors, settings)
+    written = artifacts.write(folder, origin, tensors, settings)
+    curves.write(folder, trained)
+    return written

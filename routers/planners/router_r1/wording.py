@@ -11,6 +11,8 @@ from routers.planners.router_r1.grammar import neutral
 LONGEST_INFORMATION = 6000
 """Characters of an expert's answer that the policy reads."""
 LONGEST_QUESTION = 16_000
+WORDING = 1
+"""Of what stands here. A policy is trained on these very words: whoever changes them so that it would notice counts one up."""
 
 
 def opening(question: str, experts: Sequence[Model], asks: int) -> str:

@@ -17,21 +17,33 @@ from routers.artifacts import BadArtifact
 from routers.credence import Lengths, Loaded, Said, claims, inputs
 from routers.embedding import ENCODERS
 from routers.hearing import Hearing
+from routers.judges.agreement import Agreement
 from routers.judges.api import ANSWER, Verdict
 from routers.judges.learned import Learned
 from routers.learning.answers import Recorded
 from routers.learning.cascade import Fitted, drawn_sets, fit, keep, logistic
-from routers.learning.cascade_figures import early, report
+from routers.learning.cascade_figures import Shown, cascade_points, early, learned_vote
+from routers.learning.points import rules
+from routers.learning.rounds.evaluate import evaluate
 from routers.learning.stopping import Target, Way, Ways, choose, frontier, orders, walk, ways
+from routers.looks import LOOKS, UNKNOWN
 from routers.planners.cascade import Cascade
 from routers.planners.ensemble import Ensemble
+from routers.planners.plain import BadPlan
 from routers.registry import BadPlugin, Registry
-from routers.stages import Stages
+from routers.stages import Stages, Step
 from tests.unit.routers.planners.playing import play, task
 
 MODELS = ("cheap", "middle", "dear")
 QUESTION = "Which?\nA. this\nB. that\nC. another\nD. none"
-REGISTRY = Registry({("planners", "cascade"): Cascade, ("planners", "ensemble"): Ensemble, ("judges", "learned"): Learned})
+REGISTRY = Registry(
+    {
+        ("planners", "cascade"): Cascade,
+        ("planners", "ensemble"): Ensemble,
+        ("judges", "agreement"): Agreement,
+        ("judges", "learned"): Learned,
+    }
+)
 
 
 def recorded(count: int = 600, seed: int = 3) -> Recorded:
@@ -47,7 +59,7 @@ def recorded(count: int = 600, seed: int = 3) -> Recorded:
         MODELS,
         np.arange(count),
         splits,
-        tuple(("kind/a", "kind/b")[place % 2] for place in range(count)),
+        tuple(f"kind/{place % 5}" for place in range(count)),
         tuple(f"question {place} of {rng.integers(9)}" for place in range(count)),
         right.astype(float),
         np.broadcast_to(np.array([1.0, 2.0, 6.0]), (count, 3)).copy(),
@@ -85,16 +97,18 @@ def test_claims_say_what_speaks_for_and_against_each_answer() -> None:
         np.array([[True, True, True], [True, True, False], [False, False, False]]),
         np.full((3, 3), np.nan, dtype=np.float32),
         np.full((3, 3), 0.5, dtype=np.float32),
+        np.arange(9 * LOOKS, dtype=np.float32).reshape(3, 3, LOOKS),
     )
     seen = claims(said, Lengths(np.zeros(3, np.float32), np.ones(3, np.float32)))
     assert seen.rows.shape == (3, inputs(3))
     assert seen.owner.tolist() == [0, 0, 1]
     assert seen.backers.tolist() == [[True, True, False], [False, False, True], [True, False, False]]
-    size, _, _, other, count = seen.rows[:, -5:].T
+    size, _, _, other, count = seen.rows[:, -LOOKS - 5 : -LOOKS].T
     assert size.tolist() == [2, 1, 1]
     assert other.tolist() == [1, 2, 0]
     assert count.tolist() == [2, 2, 1]
     assert seen.rows[2, 6:9].tolist() == [0, 1, 0]  # who settled on nothing
+    assert seen.rows[:, -LOOKS].tolist() == [0, LOOKS, 5 * LOOKS]  # by question and number of the answer
 
 
 def test_a_logistic_makes_chances_come_true() -> None:
@@ -155,25 +169,47 @@ def test_every_set_is_looked_at_once() -> None:
 def test_a_fit_knows_who_errs_together(fitted: Fitted) -> None:
     credence = fitted.credence
     votes = np.array([[0, 0, 1]], dtype=np.int32)
-    said = Said(votes, np.ones((1, 3), dtype=bool), np.full((1, 3), np.nan, dtype=np.float32), credence.near.means[None])
+    looks = np.full((1, 2, LOOKS), UNKNOWN, dtype=np.float32)
+    said = Said(votes, np.ones((1, 3), dtype=bool), np.full((1, 3), np.nan, dtype=np.float32), credence.question.near.means[None], looks)
     seen = credence.claims(said)
     chances = dict(zip(map(tuple, seen.backers.tolist()), credence.chances(seen).tolist(), strict=True))
     assert chances[False, False, True] > chances[True, True, False]
 
 
 def test_a_fit_is_worth_its_cost_on_questions_that_it_never_saw(fitted: Fitted, vectors: Any) -> None:
-    found = report(fitted, recorded(), vectors)
-    assert found.learned.accuracy >= found.majority.accuracy
-    assert found.chosen.cost_usd <= 6.5
-    assert found.at_best_cost >= found.best_single.accuracy - 0.02
-    with pytest.raises(ValueError, match="no question"):
-        report(fitted, recorded().take(np.arange(5)), vectors[:5])
+    pool = recorded()
+    test = np.flatnonzero(np.array(pool.splits) == "test")
+    shown = Shown.of(fitted.credence, pool.take(test), vectors[test])
+    frontier = [Step(tuple(MODELS[column] for column in way.order), way.threshold) for way in fitted.ways]
+    played, vote, known = cascade_points(shown, frontier), learned_vote(shown), rules(pool, "test")
+    assert vote.scores.mean() >= known["majority"].scores.mean()
+    assert vote.costs.mean() == pytest.approx(9)
+    chosen = frontier.index(Step(tuple(MODELS[column] for column in fitted.way.order), fitted.way.threshold))
+    assert played.costs[chosen].mean() <= 6.5
+    found = evaluate(pool, "test", {"cascade": played}, {"once": shown.expected_of(MODELS)}, votes={"learned": vote, **known})
+    block = found["planners"]["cascade"]
+    assert block["accuracy_at_best_single_cost"] >= found["best_single"]["accuracy"] - 0.02
+    assert block["points"][chosen]["order"] == list(frontier[chosen].order)
+    assert set(block["against"]) >= {"once", "best_single"}
+    assert found["best_alone"] == "once"
+    assert found["votes"]["majority"]["calls"] == 3
+    assert found["votes"]["learned"]["cost_share"] == pytest.approx(1.5)
+    json.dumps(found, allow_nan=False)
+    with pytest.raises(ValueError, match="weighs cheap, middle, dear together"):
+        Shown.of(fitted.credence, pool.of(["cheap", "dear"]), vectors)
+
+
+def test_models_may_be_named_in_any_order(fitted: Fitted, vectors: Any) -> None:
+    pool = recorded().take(np.arange(40))
+    there, back = (Shown.of(fitted.credence, pool.of(order), vectors[:40]) for order in (list(MODELS), ["dear", "cheap", "middle"]))
+    assert np.array_equal(learned_vote(there).scores, learned_vote(back).scores)
+    assert np.array_equal(back.expected_of(["dear"])[:, 0], there.expected_of(MODELS)[:, 2])
 
 
 def test_ending_early_saves_calls_and_changes_little(fitted: Fitted) -> None:
     pool = recorded().split("test").take(np.arange(60))
-    expected = np.broadcast_to(fitted.credence.near.means, (60, 3)).astype(np.float32)
-    plain, learned = early(fitted.credence, pool, expected)
+    shown = Shown.of(fitted.credence, pool, ENCODERS["static"]().encode(list(pool.prompts)))
+    plain, learned = early(shown)
     assert plain.changed == 0
     assert 0 < plain.cancelled < 1 / 3
     assert 0 < plain.cost < 1
@@ -189,12 +225,13 @@ def test_an_artifact_gives_back_what_was_fitted(fitted: Fitted, artifact: Path) 
         rng.random((50, 3)) < 0.7,
         rng.integers(1, 300, (50, 3)).astype(np.float32),
         rng.random((50, 3)).astype(np.float32),
+        rng.random((50, 3, LOOKS)).astype(np.float32),
     )
     before, after = (one.chances(one.claims(said)) for one in (fitted.credence, loaded.credence))
     np.testing.assert_allclose(before, after, atol=1e-6)
     vector = loaded.encoder.encode(["question 4"])[0]
     np.testing.assert_allclose(fitted.credence.expect(vector, "question 4"), loaded.credence.expect(vector, "question 4"), atol=1e-6)
-    assert loaded.credence.expect(None, "x").tolist() == fitted.credence.near.means.tolist()
+    assert loaded.credence.expect(None, "x").tolist() == fitted.credence.question.near.means.tolist()
 
 
 def test_the_same_seed_gives_the_same(vectors: Any, fitted: Fitted) -> None:
@@ -251,7 +288,11 @@ def test_votes_that_were_learned_end_early_where_nothing_can_change(artifact: Pa
         ({"order": ["cheap"]}, "at least two"),
         ({"order": ["cheap", "x"]}, "at least two"),
         ({"thresholds": [0.5, "x"]}, "thresholds must be"),
-        ({"credence": {}}, "near must be an object"),
+        ({"order": [["cheap"], ["dear"]]}, "at least two"),
+        ({"frontier": []}, "at least one order"),
+        ({"frontier": [{"order": ["cheap"], "threshold": 3}]}, "frontier must list"),
+        ({"frontier": [{"order": ["x"], "threshold": 1}]}, "frontier must list"),
+        ({"credence": {}}, "question must be an object"),
     ],
 )
 def test_an_artifact_whose_settings_do_not_fit_is_refused(artifact: Path, tmp_path: Path, change: dict[str, Any], said: str) -> None:
@@ -283,3 +324,17 @@ def test_what_cannot_be_fitted_is_refused(vectors: Any) -> None:
         fit(pool.of(["cheap"]), vectors, Target())
     with pytest.raises(ValueError, match="0 questions of train and validation"):
         fit(replace(pool, splits=("test",) * len(pool)), vectors, Target())
+
+
+def test_an_artifact_that_knows_nobody_of_the_route_is_refused(artifact: Path) -> None:
+    learned = {"type": "learned", "artifact": str(artifact)}
+    for options, kind, path in (
+        ({"judge": learned}, "cascade", ("judge", "artifact")),
+        ({"judge": {"type": "agreement"}, "artifact": str(artifact)}, "cascade", ("artifact",)),
+        ({"combine": "weighted", "artifact": str(artifact), "k": 2}, "ensemble", ("artifact",)),
+    ):
+        planner = REGISTRY.build("planners", kind, options)
+        planner.check(["cheap", "stranger"], ["cheap", "stranger"])
+        with pytest.raises(BadPlan, match="knows none of the route's models; it was made for cheap, middle, dear") as refused:
+            planner.check(["x", "y"], ["x", "y"])
+        assert refused.value.path == path

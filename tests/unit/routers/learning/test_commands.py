@@ -104,3 +104,15 @@ def test_intervals_on_recorded_outcomes() -> None:
     guesses = found["routers"]["guesses"]
     assert guesses["acc_max"] == pytest.approx(found["cheapest"]["accuracy"])
     assert guesses["aiq_gain_over_zero"] < 0
+
+
+def test_every_family_can_be_trained_by_name() -> None:
+    from gateway.cli.train import ASKING_ONCE
+    from routers.families import FAMILIES
+
+    assert set(ASKING_ONCE) == set(FAMILIES)
+    shown = run("train", "--help").output
+    assert all(name in shown for name in ("cascade", "rl-rounds", *FAMILIES))
+    assert "--members" in run("train", "blend", "--help").output
+    assert "--members" not in run("train", "knn", "--help").output
+    assert run("train", "knn", "--members", "mlp").exit_code == 2

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from routers.answers import offered, options, vote
 from routers.learning.answers import load
 from routers.learning.outcomes import BadOutcomes, Outcomes
-from routers.votes import options, vote
 
 pa = pytest.importorskip("pyarrow", reason="the extra `train` is not installed")
 pq = pytest.importorskip("pyarrow.parquet", reason="the extra `train` is not installed")
@@ -45,6 +45,16 @@ def test_letters_are_votes_and_guessed_ones_are_none(tmp_path: Path) -> None:
         found.of(["c"])
     with pytest.raises(ValueError, match="validation"):
         found.split("validation")
+
+
+def test_a_question_that_not_all_models_answered_is_left_out(tmp_path: Path) -> None:
+    some = {"query_id": ["q1", "q2", "q2"], "model": ["a", "a", "b"], "letter": ["A", None, "B"]}
+    found = load(write(tmp_path / "t.parquet", some), outcomes())
+    assert found.rows.tolist() == [1]
+    assert found.votes.tolist() == [[-1, 0]]
+    none = {"query_id": ["q1", "q2"], "model": ["a", "b"], "letter": ["A", "B"]}
+    with pytest.raises(ValueError, match="no question was answered by all of a, b at a known cost"):
+        load(write(tmp_path / "t.parquet", none), outcomes())
 
 
 def test_texts_are_read(tmp_path: Path) -> None:
@@ -105,3 +115,16 @@ def test_letters_of_the_options(question: str, letters: str) -> None:
 )
 def test_what_an_answer_is_counted_as(answer: str, letters: str, counted: str | None) -> None:
     assert vote(answer, letters) == counted
+
+
+@pytest.mark.parametrize(
+    ("question", "texts"),
+    [
+        (QUESTION, ("this", "that", "neither")),
+        ("no options", ()),
+        ("A. is a letter.\nWhich?\nA. one\nand more\nB. two", ("one\nand more", "two")),
+        ("(A) x\n(B) y\nC) z\nE. stray", ("x", "y", "z\nE. stray")),
+    ],
+)
+def test_options_themselves(question: str, texts: tuple[str, ...]) -> None:
+    assert offered(question) == texts

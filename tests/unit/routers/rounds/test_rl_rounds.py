@@ -169,6 +169,20 @@ def test_an_artifact_that_was_changed_is_refused(folder: Path, tmp_path: Path) -
         RlRounds(copy)
 
 
+def resettled(folder: Path, tmp_path: Path, **changed: object) -> Path:
+    """A copy with other settings, whose manifest vouches for them."""
+    import hashlib
+
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    content = json.dumps({**json.loads((copy / "settings.json").read_text()), **changed}).encode()
+    (copy / "settings.json").write_bytes(content)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["settings.json"] = hashlib.sha256(content).hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return copy
+
+
 def spoilt(folder: Path, tmp_path: Path, change) -> Path:  # type: ignore[no-untyped-def]
     """A copy with other tensors, whose manifest vouches for them."""
     import hashlib

@@ -11,10 +11,9 @@ from routers.learning.rounds import ppo
 from routers.learning.rounds.evaluate import evaluate, points
 from routers.learning.rounds.ppo import Pace, Steps, actor_gradients
 from routers.learning.rounds.reward import RouterR1
-from routers.learning.rounds.train import Trained, join, train
+from routers.learning.rounds.train import Trained, train
 from routers.rounds.experience import Experience
 from routers.rounds.net import Net
-from routers.rounds.policy import Policy
 from routers.rounds.standing import ASK
 from tests.unit.routers.rounds.recordings import MODELS, QUICK, Recording
 
@@ -89,13 +88,3 @@ def test_it_is_judged_beside_routers_that_ask_once(made: Recording, trained: Tra
         evaluate(made.recorded, "test", {"once": played}, {"once": alone})
     with pytest.raises(ValueError, match="knows nothing of huge"):
         points(replace(made.recorded, models=("small", "middle", "huge")), made.vectors, known, "test")
-
-
-def test_a_newcomer_joins_without_training_the_nets(made: Recording, trained: Trained) -> None:
-    known = np.ones(made.recorded.scores.shape, dtype=bool)
-    known[30:, 2] = False
-    question, policy = join(made.recorded, made.vectors, known, trained.policy, trained.unit, 0)
-    assert isinstance(policy, Policy)
-    assert policy.gain is trained.policy.gain
-    assert policy.traits.cost[2] == pytest.approx(made.recorded.split("train").costs[:18, 2].mean() / trained.unit, rel=1e-4)
-    assert np.isnan(question.near.scores[-1, 2])
