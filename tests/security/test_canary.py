@@ -136,7 +136,11 @@ def dump(server: RedisServer) -> str:
     }
     found = []
     for key in server.command("KEYS", "*", password=CANARY):
-        command, *rest = read[server.command("TYPE", key, password=CANARY)]
+        kind = server.command("TYPE", key, password=CANARY)
+        if kind == b"none":  # its time was over between the two commands
+            found.append(repr(key))
+            continue
+        command, *rest = read[kind]
         found.append(f"{key!r} {server.command(str(command), key, *rest, password=CANARY)!r}")
     assert found
     return "\n".join(found)
