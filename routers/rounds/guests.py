@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from routers.rounds.standing import NO_VOTE
+
 if TYPE_CHECKING:
     from routers.artifacts import Tensor
     from routers.learned import Stored
@@ -22,9 +24,10 @@ what others are worth after it is reckoned one step ahead.
 """
 LEAST_NONE = 0.02
 """None of the answers is right at least so often."""
+SUREST = 4.0
 ROUNDING = 1e-9
 """What is worth less is worth nothing."""
-RIGHT, FRESH = 4, 3
+RIGHT, FRESH = 6, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,11 @@ class Manners:
     """How one more model answers, given who said what and what is right. Learned from the models that a policy was trained with, each of
     them taken in turn for the one more.
 
-    `right` (4,): what makes the log-odds that it says what is right, if somebody said that: a constant, the model's own log-odds on the
-    question, how many more than one said it, how many said something else. `fresh` (3,): the same if nobody said it: a constant, its own
-    log-odds, how many have answered. `joins`, `follows`: the share of its wrong answers that were said before, where something right was
-    said too, and where nothing was.
+    `right` (6,): what makes the log-odds that it says what is right, if somebody said that: a constant, the model's own log-odds on the
+    question, those that were given to what is right before, how many more than one said it, how many said something else, how many gave no
+    vote. `fresh` (5,): the same if nobody said it: a constant, its own log-odds, those that nobody did, how many have voted, how many have
+    not. `joins`, `follows`: the share of its wrong answers that were said before, where something right was said too,
+    and where nothing was.
     """
 
     right: tuple[float, ...]
@@ -64,17 +68,18 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Beliefs:
-    """What was said, and the chance that none of it is right. `answered`: how many have said something that counts."""
+    """What was said, and the chance that none of it is right. `silent`: how many gave no vote; `answered`: how many did."""
 
     said: tuple[Said, ...]
     none: float
+    silent: int = 0
 
     @classmethod
-    def of(cls, said: Sequence[Said]) -> Self:
+    def of(cls, said: Sequence[Said], silent: int = 0) -> Self:
         """Of chances that need not add up."""
         none = max(1 - sum([one.chance for one in said]), LEAST_NONE)
         total = none + sum([one.chance for one in said])
-        return cls(tuple(replace(one, chance=one.chance / total) for one in said), none / total)
+        return cls(tuple(replace(one, chance=one.chance / total) for one in said), none / total, silent)
 
     @property
     def answered(self) -> int:
@@ -115,9 +120,13 @@ class Forecast:
 def forecast(manners: Manners, beliefs: Beliefs, odds: float) -> Forecast:
     """`odds`: the model's own log-odds on the question."""
     said, answered, count = beliefs.said, beliefs.answered, len(beliefs.said)
-    base, own, more, others = manners.right
-    right = [_sigmoid(base + own * odds + more * (one.backers - 1) + others * (answered - one.backers)) for one in said]
-    fresh = _sigmoid(manners.fresh[0] + manners.fresh[1] * odds + manners.fresh[2] * answered) if said else _sigmoid(odds)
+    base, own, before, more, others, mute = manners.right
+    base += own * odds + mute * beliefs.silent
+    found = [base + before * logit(one.chance) + more * (one.backers - 1) + others * (answered - one.backers) for one in said]
+    right = [_sigmoid(value) for value in found]
+    base, own, before, others, mute = manners.fresh
+    known = said or beliefs.silent
+    fresh = _sigmoid(base + own * odds + before * logit(beliefs.none) + others * answered + mute * beliefs.silent if known else odds)
     return Forecast(
         [one.chance * chance for one, chance in zip(said, right, strict=True)],
         [one.chance * (1 - chance) for one, chance in zip(said, right, strict=True)],
@@ -137,15 +146,24 @@ def worth(manners: Manners, beliefs: Beliefs, odds: float, silent: float) -> flo
 
 
 def hear(manners: Manners, beliefs: Beliefs, odds: float, vote: int) -> Beliefs:
-    """Once the model has said something that counts as `vote`."""
+    """Once the model has answered. `vote`: what that counts as; NO_VOTE: it gave none."""
+    if vote == NO_VOTE:
+        return replace(beliefs, silent=beliefs.silent + 1)
     place = next((place for place, one in enumerate(beliefs.said) if one.vote == vote), None)
     *weights, new, none = forecast(manners, beliefs, odds).after(place)
     total = sum(weights) + new + none
     said = [replace(one, chance=weight / total) for one, weight in zip(beliefs.said, weights, strict=True)]
     if place is None:
-        return Beliefs((*said, Said(vote, 1, new / total)), none / total)
+        return Beliefs((*said, Said(vote, 1, new / total)), none / total, beliefs.silent)
     said[place] = replace(said[place], backers=said[place].backers + 1)
-    return Beliefs(tuple(said), none / total)
+    return Beliefs(tuple(said), none / total, beliefs.silent)
+
+
+def logit(chance: float) -> float:
+    """Within ±SUREST."""
+    if not 0 < chance < 1:
+        return -SUREST if chance <= 0 else SUREST
+    return min(max(math.log(chance / (1 - chance)), -SUREST), SUREST)
 
 
 def _sigmoid(value: float) -> float:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -90,7 +90,9 @@ def sides(question: Question) -> list[Side]:
 
 @dataclass(frozen=True, slots=True)
 class Swift:
-    """A policy, and its traits of m models as plain numbers; of `policy` itself only the nets are used. `late`: as in `Policy`."""
+    """A policy, and its traits of m models as plain numbers; of `policy` itself only the nets are used. `late`: as in `Policy`. `core`: the
+    same without guests; None: there are none.
+    """
 
     policy: Policy
     late: list[bool]
@@ -99,45 +101,48 @@ class Swift:
     length: list[float]
     length_spread: list[float]
     together: list[list[float]]
+    core: Swift | None = None
 
     @classmethod
-    def of(cls, policy: Policy) -> Self:
+    def of(cls, policy: Policy) -> Swift:
         traits = policy.traits
         vectors = (traits.score, traits.silent, traits.length, traits.length_spread)
         score, silent, length, spread = (vector.tolist() for vector in vectors)
         late = list(policy.late) or [False] * len(score)
-        return cls(policy, late, score, silent, length, spread, traits.together.tolist())
+        return cls(policy, late, score, silent, length, spread, traits.together.tolist()).among(list(range(len(late))))
 
-    def among(self, columns: list[int]) -> Self:
+    def among(self, columns: list[int]) -> Swift:
         """For these of its models alone, in this order."""
+        core = self._cut([j for j in columns if not self.late[j]]) if any(self.late[j] for j in columns) else None
+        return replace(self._cut(columns), core=core)
+
+    def _cut(self, columns: list[int]) -> Swift:
         vectors = (self.score, self.silent, self.length, self.length_spread)
         score, silent, length, spread = ([vector[j] for j in columns] for vector in vectors)
         late, together = [self.late[j] for j in columns], [[self.together[i][j] for j in columns] for i in columns]
-        return type(self)(self.policy, late, score, silent, length, spread, together)
+        return Swift(self.policy, late, score, silent, length, spread, together)
 
     def decide(self, question: Question, heard: list[Side]) -> tuple[int, list[float]]:
         """The column of whom to ask next, or STOP, and how likely each side's answer is right. `heard`: by `sides`."""
         free = question.affordable
-        if any(self.late):
-            chances, gains = self._with_guests(question, heard, free)
+        if self.core is not None:
+            chances, gains = self._with_guests(self.core, question, heard, free)
         else:
             chances = self.chances(question, heard)
             gains = self._gains(question, heard, chances, free) if free else []
         return _chosen(question, heard, free, gains), chances
 
-    def _with_guests(self, question: Question, heard: list[Side], free: list[int]) -> tuple[list[float], list[float]]:
+    def _with_guests(self, core: Swift, question: Question, heard: list[Side], free: list[int]) -> tuple[list[float], list[float]]:
         """How likely each side is right, and what asking each of those who are free would gain: as without guests until one is asked."""
         known = [j for j, late in enumerate(self.late) if not late]
-        some, part = self.among(known), question.among(known)
+        part = question.among(known)
         said = sides(part)
-        told = some.chances(part, said)
-        beliefs = Beliefs.of(
-            [Said(side.vote, len(side.backers), one) for side, one in zip(said, told, strict=True) if side.vote != NO_VOTE]
-        )
+        told = core.chances(part, said)
+        voted = [(side, one) for side, one in zip(said, told, strict=True) if side.vote != NO_VOTE]
+        beliefs = Beliefs.of([Said(side.vote, len(side.backers), one) for side, one in voted], len(said) - len(voted))
         came = [j for j, late in enumerate(self.late) if late and question.asked[j]]
         for guest in came:
-            if question.votes[guest] != NO_VOTE:
-                beliefs = hear(self._manners, beliefs, _odds(question.expected[guest]), question.votes[guest])
+            beliefs = hear(self._manners, beliefs, _odds(question.expected[guest]), question.votes[guest])
         now = {one.vote: one.chance for one in beliefs.said} if came else {}
         told = [now.get(side.vote, one) for side, one in zip(said, told, strict=True)]
         silent = {known[side.backers[0]]: one for side, one in zip(said, told, strict=True)}
@@ -146,7 +151,7 @@ class Swift:
         if said or not came:
             ahead = max(beliefs.best - max(told, default=0.0), 0.0) if came else 0.0
             able = part.affordable
-            gains = some._gains(part, said, told, able) if able else []
+            gains = core._gains(part, said, told, able) if able else []
             found |= {known[j]: one - ahead for j, one in zip(able, gains, strict=True)}
         return chances, [found[j] for j in free]
 

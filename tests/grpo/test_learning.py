@@ -229,6 +229,6 @@ def test_rewards_teach_the_grammar(sums: tuple[Question, ...], tmp_path: Path) -
         policy, steps=20, batch=16, group=4, at_once=16, rate=3e-4, max_asks=2, policy_tokens=64, warm_up=150, warm_rate=1e-3, save_every=99
     )
     curve = run(course, sums, tmp_path / "run")
-    first, last = (sum(one.format for one in part) / 5 for part in (curve[:5], curve[-5:]))
-    assert last > first + 0.1, [one.format for one in curve]
+    first, last = (sum(one.clean for one in part) / 5 for part in (curve[:5], curve[-5:]))
+    assert last > first + 0.1, [one.clean for one in curve]
     assert sum(one.reward for one in curve[-5:]) > sum(one.reward for one in curve[:5])

@@ -36,10 +36,13 @@ if TYPE_CHECKING:
 
 FEWEST = 10
 """Questions that the newcomer and all known models must have answered."""
-SHIFT = 0.4
-"""How far models' log-odds lie apart, as a standard deviation: so much better or worse than the others a newcomer may be."""
+SHIFT = 0.3
+"""How far models' log-odds lie apart, as a standard deviation, where nothing is known of it: so much better or worse than the others a
+newcomer may be. It counts as much as two models of the pool, which say how far they themselves lie apart.
+"""
+POOLS = 2.0
 SLOPE = 0.1
-"""The same for how much it takes after each of them. These two predicted best what models of mmlupro do, from 50 and from 500 outcomes."""
+"""The same for how much it takes after each of them: of those that were tried this predicted best what models of mmlupro do."""
 STEPS = 25
 KNOWN_TOGETHER = 60.0
 """So many questions on which both were wrong, and did as is usual, are added to those by which the newcomer is compared with each model:
@@ -75,7 +78,8 @@ def join(known: Experience, newcomer: str, recorded: Recorded, vectors: Embeddin
     asked, old = known.question, known.policy.traits
     count = len(known.models) - known.newcomers
     before = asked.kin if asked.kin is not None else kin.nobody(old.score[:count])
-    weights, doubt = fit(before, before.seen(asked.known(Prompts(vectors, held.prompts))).astype(np.float64), held.scores[:, -1])
+    usual = asked.known(Prompts(vectors, held.prompts))
+    weights, doubt = fit(before, before.seen(usual).astype(np.float64), _fair(held.scores, usual.mean[:, :count]))
     later = before.joined(weights, doubt)
     traits = _with(old, held, known.unit, float(sigmoid(weights[-1:])[0]))
     policy = replace(known.policy, traits=traits, late=(*(known.policy.late or (False,) * len(known.models)), True))
@@ -89,15 +93,32 @@ def fit(before: Kin, rows: Doubles, scores: Doubles) -> tuple[Floats, Floats]:
 
     `rows` (n, e + 1): by `Kin.seen`, of the questions that it answered with these `scores` (n,).
     """
-    count = len(before.centre)
-    middle = np.append(np.full(count, 1 / count), before.centre.mean())
-    firmness = np.append(np.full(count, SLOPE**-2), SHIFT**-2)
+    centre = before.centre.astype(np.float64)
+    apart = (np.square(centre - centre.mean()).sum() + POOLS * SHIFT**2) / (len(centre) - 1 + POOLS)
+    middle = np.append(np.full(len(centre), 1 / len(centre)), centre.mean())
+    firmness = np.append(np.full(len(centre), SLOPE**-2), 1 / apart)
     weights = middle.copy()
     for _ in range(STEPS):
         chance = 1 / (1 + np.exp(-rows @ weights))
         curvature = (rows * (chance * (1 - chance))[:, None]).T @ rows + np.diag(firmness)
         weights = weights + np.linalg.solve(curvature, rows.T @ (scores - chance) - firmness * (weights - middle))
     return weights.astype(np.float32), np.linalg.inv(curvature).astype(np.float32)
+
+
+def _fair(scores: Doubles, expected: Floats) -> Doubles:
+    """The newcomer's scores (n,), less what it owes to questions on which the others too did better than was `expected` (n, e) of them.
+
+    How much of it that is, the known models tell of each other. `scores` (n, >= e): theirs first, the newcomer's last.
+    """
+    count = expected.shape[1]
+    surprise = scores[:, :count] - expected
+    shared = surprise.mean(axis=1)
+    if count < 2:
+        return scores[:, -1]
+    others = (surprise.sum(axis=1, keepdims=True) - surprise) / (count - 1)
+    slope = float((surprise * others).sum() / max(float(np.square(others).sum()), 1e-9))
+    found: Doubles = scores[:, -1] - min(max(slope, 0.0), 1.0) * shared
+    return found
 
 
 def _with(old: Traits, held: Recorded, unit: float, score: float) -> Traits:

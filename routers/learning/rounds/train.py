@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from routers.api import Embeddings, Encoder
     from routers.learning.answers import Recorded
     from routers.learning.rounds.reward import Reward
-    from routers.rounds.guests import Manners
     from routers.rounds.question import Question
 
 
@@ -108,12 +107,14 @@ def train(
     learned = ground(lesson, question.expect_unseen(school, FOLDS, seed), unit, known)
     say("how likely answers are right")
     believes = posterior.fit(learned, known, seed, plan.draws)
-    policy = Policy(believes, Net.fresh(np.zeros((2, ASK), np.float32), (4,), 1, seed), known, manners=_manners(learned, seed))
+    policy = Policy(believes, Net.fresh(np.zeros((2, ASK), np.float32), (4,), 1, seed), known)
     for stage in range(plan.stages):
         policy = lookahead.fit(learned, policy, seed + stage, plan.asks, plan.turns, say)
         if stage + 1 < plan.stages:
             came = lookahead.visited(learned, policy, seed + stage, plan.draws * len(learned) // 2)
             policy = replace(policy, posterior=posterior.fit(learned, known, seed + stage, plan.draws, came))
+    if learned.models > 1:
+        policy = replace(policy, manners=manners.fit(learned, policy, seed))
     held = learned.joined(_held(recorded, vectors, asked, unit, policy))
     policy = cautious(held, policy)
     looks, kept, updates = [Look(0, worth(held, policy), None)], policy, list[ppo.Progress]()
@@ -133,11 +134,6 @@ def train(
     ppo.improve(learned, policy, Priced() if reward is None else reward, plan.pace, seed, told)
     alone = worth(_held(recorded, vectors, asked, unit, kept), kept, WEIGHTS)
     return Trained(asked, kept, recorded.models, unit, tuple(looks), alone, tuple(updates), seed)
-
-
-def _manners(learned: Ground, seed: int) -> Manners | None:
-    """None of a single model: nobody comes after it."""
-    return manners.fit(learned, seed) if learned.models > 1 else None
 
 
 def cautious(held: Ground, policy: Policy) -> Policy:

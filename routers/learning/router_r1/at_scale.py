@@ -81,5 +81,5 @@ class PlannerRewards(RewardManagerBase):  # type: ignore[misc]
         value = self._rewards.of([ending])[0]
         return {
             "reward_score": value,
-            "reward_extra_info": {"format": float(not ending.broken), "right": ending.right, "acc": ending.right},
+            "reward_extra_info": {"clean": float(not ending.broken), "right": ending.right, "acc": ending.right},
         }

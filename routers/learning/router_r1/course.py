@@ -58,7 +58,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Means over the episodes of a step. `format`: share that was not broken; `clean`: share without any broken turn; `right`: share;
+    """Means over the episodes of a step. `format`: share that ended with an answer; `clean`: share without any broken turn; `right`: share;
     `asks`, `cost_usd`: an episode's; `tokens`: that the policy wrote. `loss`, `kl`, `norm`: of the update; None where not known.
     """
 

@@ -23,7 +23,7 @@ SHOWN = ("reward", "format", "clean", "right", "asks", "cost_usd", "tokens", "kl
 """Of a point: what the report draws."""
 TITLES: Mapping[str, str] = {
     "reward": "reward",
-    "format": "episodes that kept to the grammar",
+    "format": "episodes that ended with an answer",
     "clean": "episodes without any broken turn",
     "right": "right answers",
     "asks": "experts asked in an episode",
@@ -70,7 +70,11 @@ def keep(
 
 def _metrics(curve: Sequence[Point]) -> dict[str, float]:
     last = curve[-LAST:]
-    return {name: sum(getattr(one, name) for one in last) / len(last) for name in ("reward", "format", "right", "cost_usd")} if last else {}
+    return (
+        {name: sum(getattr(one, name) for one in last) / len(last) for name in ("reward", "format", "clean", "right", "cost_usd")}
+        if last
+        else {}
+    )
 
 
 def report(curve: Sequence[Point], course: Course) -> str:

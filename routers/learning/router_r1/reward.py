@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an episode ended, as far as its reward goes. `right` in [0, 1]."""
+    """How an episode went, as far as its reward goes. `broken`: the grammar broke in some turn, repaired or not: where a repair was free, a
+    policy learned to break its first turn and to answer in the repair. `right` in [0, 1].
+    """
 
     broken: bool
     right: float
@@ -25,11 +27,11 @@ class Ending:
 
     @classmethod
     def of(cls, episode: Episode) -> Ending:
-        return cls(episode.broken, episode.right, episode.cost_usd)
+        return cls(episode.broken or episode.repaired > 0, episode.right, episode.cost_usd)
 
 
 class Rewards:
-    """`alpha`: how much cost counts, in [0, 1]. `seen`: USD of the last episodes that were not broken, the oldest first.
+    """`alpha`: how much cost counts, in [0, 1]. `seen`: USD of the last episodes in which nothing broke, the oldest first.
 
     −1 for a broken episode, else (1 − alpha) · right + alpha · (cost reward, only if right). Raises ValueError for another alpha.
     """

@@ -118,6 +118,6 @@ def _save(trainer: Any, policy: grpo.Policy, target: Path) -> None:
 def _shown(one: Point, steps: int) -> str:
     loss = "" if one.kl is None else f", KL {one.kl:.4f}"
     return (
-        f"step {one.step} of {steps}: reward {one.reward:+.3f}, format {one.format:.2f}, right {one.right:.2f}, {one.asks:.1f} asks, "
-        f"{one.cost_usd:.3g} USD{loss}"
+        f"step {one.step} of {steps}: reward {one.reward:+.3f}, format {one.format:.2f}, clean {one.clean:.2f}, right {one.right:.2f}, "
+        f"{one.asks:.1f} asks, {one.cost_usd:.3g} USD{loss}"
     )

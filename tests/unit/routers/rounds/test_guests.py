@@ -13,9 +13,10 @@ from routers.learning.rounds import manners
 from routers.learning.rounds.ground import ground
 from routers.learning.rounds.train import Trained, expected
 from routers.rounds.guests import Beliefs, Manners, Said, forecast, hear, worth
+from routers.rounds.standing import NO_VOTE
 from tests.unit.routers.rounds.recordings import Recording
 
-USUAL = Manners((0.7, 1.1, 0.35, -0.9), (-0.5, 0.5, -0.5), 0.5, 0.6)
+USUAL = Manners((0.7, 0.9, 0.3, 0.2, -0.6, -0.2), (-0.5, 0.5, -0.3, -0.3, -0.5), 0.5, 0.6)
 CHANCES = st.lists(st.floats(0.01, 0.99), max_size=5)
 
 
@@ -62,6 +63,9 @@ def test_who_agrees_raises_a_chance_and_who_says_something_new_is_a_side_of_its_
     assert new.said[0].chance < now.said[0].chance
     for one in (agreed, new):
         assert sum(said.chance for said in one.said) + one.none == pytest.approx(1)
+    mute = hear(USUAL, now, 0.6, NO_VOTE)
+    assert (mute.said, mute.none, mute.silent) == (now.said, now.none, 1)
+    assert worth(USUAL, Beliefs((), 1.0, 1), 0.6, 0.0) < worth(USUAL, beliefs(), 0.6, 0.0)
     alone = hear(USUAL, beliefs(), 0.6, 3)
     assert alone.best == pytest.approx(1 / (1 + math.exp(-0.6)))
 
@@ -69,8 +73,8 @@ def test_who_agrees_raises_a_chance_and_who_says_something_new_is_a_side_of_its_
 def test_manners_are_learned_from_all_models_in_turn(made: Recording, trained: Trained) -> None:
     found = expected(made.recorded, made.vectors, trained.question, "train")
     held = ground(made.recorded.split("train"), found, trained.unit, trained.policy.traits)
-    learned = manners.fit(held, 0)
-    assert learned == manners.fit(held, 0)
+    learned = manners.fit(held, trained.policy, 0)
+    assert learned == manners.fit(held, trained.policy, 0)
     assert trained.policy.manners is not None
     assert 0 < learned.joins < 1
     assert 0 < learned.follows < 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from routers.learning.rounds.reward import EPISODES
+from routers.learning.router_r1.episodes import RecordedExperts, play
 from routers.learning.router_r1.reward import Ending, Rewards
+from tests.unit.routers.learning.router_r1.toys import QUESTION, Told, stage
 
 SEEN = [float(root) ** 2 for root in range(101)]
 """Costs whose roots are 0, 1, …, 100: their 5th percentile is 5, their 95th 95."""
@@ -64,3 +66,10 @@ def test_where_nothing_differs_nothing_is_dear() -> None:
     assert Rewards(0.5).of([]) == []
     with pytest.raises(ValueError, match="between 0 and 1"):
         Rewards(1.1)
+
+
+def test_a_repaired_turn_counts_as_broken() -> None:
+    scripts = [["<answer>B</answer>"], ["no", "<answer>B</answer>"], ["no", "no"]]
+    episodes = play(stage(), [QUESTION] * 3, Told(scripts), RecordedExperts())
+    assert [Ending.of(one) for one in episodes] == [Ending(False, 1.0, 0.0), Ending(True, 1.0, 0.0), Ending(True, 0.0, 0.0)]
+    assert Rewards(0.5).of([Ending.of(one) for one in episodes]) == [1.0, -1.0, -1.0]
