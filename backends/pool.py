@@ -266,14 +266,14 @@ class Pool:
         return usable
 
     def may_wait(self, excluded: Collection[Backend] = ()) -> bool:
-        """Whether a backend that cannot take a call now can probably do so soon.
+        """Whether a backend can probably take a call soon, or now, as a pause may have ended since the last look.
 
         It is full, it asked for a pause, a call finds out whether it is well again, it is loading, or its model is to be woken.
         """
         if self.residence is not None and not self.residence.serves():
             return self.residence.may_wait()
         return any(
-            (backend.usable() and not backend.has_room())
+            backend.usable()
             or (backend.is_well() and (backend.breaker.rest_left > 0 or backend.breaker.state != "closed"))
             or (self.waits_for_loading and backend.health == "loading")
             for backend in self.backends
