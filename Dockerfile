@@ -1,4 +1,4 @@
-# The gateway with routers that read prompts (`embed`) and discovery by DNS (`dns`).
+# The gateway with routers that read prompts (`embed`), discovery by DNS (`dns`) and traces (`otel`).
 #
 #     docker build --tag pointsman:0.1.0 .
 #

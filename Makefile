@@ -87,8 +87,8 @@ bench-goodput: $(DEV) ## answers in time at 0.5 to 4 times what the backends can
 bench-residency: $(DEV) ## switches and waiting, 20 experts with memory for 4: our policy against LRU and pinning
 	$(BIN)/python -m tests.benchmarks.residency
 
-bench-rounds: $(DEV) ## train rl_rounds on recorded answers, and hold it to what one call can do
-	$(BIN)/pytest -m bench -s tests/learning/test_rounds.py
+bench-rounds: $(DEV) ## train rl_rounds and cascade on recorded answers, and hold them to what one call can do
+	$(BIN)/pytest -m bench -s tests/learning/test_rounds.py tests/learning/test_cascade.py
 
 chaos: $(DEV) system-packages ## three minutes of traffic while experts, Redis and a gateway break and mend
 	$(BIN)/python -m tests.chaos $(CHAOS)

@@ -50,10 +50,11 @@ LEAST_DEVIATION = 0.1
 class Ejection:
     """One backend's standing among its peers. `number`: how often it was ejected, less what was taken back. `total`: without that."""
 
-    __slots__ = ("_back_at", "_breaker", "_pool", "_unreachable", "_until", "_window", "ejected", "number", "total")
+    __slots__ = ("_back_at", "_breaker", "_pool", "_told", "_unreachable", "_until", "_window", "ejected", "number", "total")
 
-    def __init__(self, pool: Ejections, breaker: Breaker, window: Window) -> None:
+    def __init__(self, pool: Ejections, breaker: Breaker, window: Window, told: Callable[[], None]) -> None:
         self._pool = pool
+        self._told = told
         self._breaker = breaker
         self._window = window
         self._unreachable = 0
@@ -132,6 +133,7 @@ class Ejection:
         self._unreachable = 0
         self._breaker.open(self._pool.pause(self.number), reason)
         self._until = self._breaker.retry_at
+        self._told()
 
 
 class Ejections:
@@ -144,9 +146,9 @@ class Ejections:
         self._members: list[Ejection] = []
         self._looked = clock()
 
-    def join(self, breaker: Breaker) -> Ejection:
-        """A backend joins the pool."""
-        member = Ejection(self, breaker, Window(self.bounds.window))
+    def join(self, breaker: Breaker, told: Callable[[], None] = lambda: None) -> Ejection:
+        """A backend joins the pool. `told`: called each time that it is ejected."""
+        member = Ejection(self, breaker, Window(self.bounds.window), told)
         self._members.append(member)
         return member
 

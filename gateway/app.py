@@ -25,11 +25,13 @@ from gateway.account.journal import Journal
 from gateway.account.ledger import Ledger
 from gateway.account.metrics import Metrics
 from gateway.account.snapshots import Snapshots
-from gateway.api import admin, errors, health, models, openapi, routing
+from gateway.account.tracing import Tracing
+from gateway.api import admin, console, errors, health, models, openapi, routing, watching
 from gateway.api.completions import Completions, Settings
 from gateway.build_fleet import HERE, build_admission, build_fleet, connect
 from gateway.build_guard import Guard, build_guard
 from gateway.build_memory import Memory, build_feedback, build_ledger, build_memory
+from gateway.build_tracing import build_tracing
 from gateway.config import Config
 from gateway.errors import GatewayError
 from gateway.fleet import Fleet
@@ -83,6 +85,7 @@ class Gateway:
     journal: Journal
     ledger: Ledger
     metrics: Metrics
+    tracing: Tracing
     life: Life
     threads: ThreadPoolExecutor
     learning: ThreadPoolExecutor
@@ -109,11 +112,10 @@ def build(
     metrics = parts.get("metrics", None, Metrics)
     parts.get("pulse", None, lambda: Pulse(metrics))
     threads, learning = _threads(parts)
-    fleet = build_fleet(config, deadlines, rng, parts, folder)
+    fleet = build_fleet(config, deadlines, rng, parts, folder, metrics.backend_ejected)
     memory = build_memory(config, metrics, ids, parts)
     guard = build_guard(config, keys, memory.store, metrics, ids, parts)
-    journal = parts.get("journal", None, lambda: Journal(out, plain))
-    ledger = build_ledger(config, memory.store, parts)
+    journal, ledger = parts.get("journal", None, lambda: Journal(out, plain, time.time)), build_ledger(config, memory.store, parts)
     admission = build_admission(config, time.perf_counter, parts)
     candidates = {name: route.models for name, route in routes.items()}
     gateway = Gateway(
@@ -125,13 +127,14 @@ def build(
         memory=memory,
         decider=_decider(config, routes, fleet, memory, threads, metrics, ids, rng),
         executor=_executor(config, fleet, admission, rng, parts),
-        bookkeeper=Bookkeeper(fleet, candidates, metrics, journal, ledger, memory.decisions, guard.limits),
+        bookkeeper=Bookkeeper(fleet, candidates, metrics, journal, ledger, memory.decisions, guard.limits, memory.feed),
         feedback=build_feedback(config, memory, ledger, metrics, learning, ids, parts),
         snapshots=_snapshots(routes, learning, parts),
         deadlines=deadlines,
         journal=journal,
         ledger=ledger,
         metrics=metrics,
+        tracing=parts.get("tracing", config.tracing, lambda: build_tracing(config.tracing)),
         life=parts.get("life", None, Life),
         threads=threads,
         learning=learning,
@@ -152,6 +155,8 @@ def take_over(gateway: Gateway, living: tuple[Gateway, ...]) -> None:
     """From now on this gateway is the one in force. `living`: all that have requests, this one included."""
     show(gateway, living)
     gateway.feedback.follow({name: route.policy for name, route in gateway.routes.items()})
+    for feed in {id(one.memory.feed): one.memory.feed for one in living}.values():
+        feed.follow(gateway)
     connect([one.fleet for one in living], {id(one.admission): one.admission for one in living}.values())
 
 
@@ -228,6 +233,8 @@ def create_app(in_force: Callable[[], Gateway], reload: Callable[[], Awaitable[s
         app.router.routes.append(PathRoute(path, _passed_on, methods=["POST"]))
     app.include_router(models.router(int(time.time())))
     app.include_router(admin.router(reload))
+    app.include_router(watching.router())
+    app.include_router(console.router())
     app.include_router(routing.router(time.perf_counter))
     app.include_router(health.router())
     openapi.install(app, lambda: [*in_force().routes, *(served.model.name for served in in_force().fleet)])
@@ -261,6 +268,7 @@ def _proxy(gateway: Gateway, endpoint: Endpoint) -> Completions:
         gateway.bookkeeper,
         gateway.deadlines,
         Settings(config.server.max_body_bytes, config.server.write_seconds, config.ledger.prompts),
+        gateway.tracing,
         clock=time.perf_counter,
         new_id=gateway.ids,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
+from urllib.parse import urlsplit
 
 from backends.api import Header, Timeouts, Transport
 from backends.breaker import Breaker
@@ -40,16 +41,24 @@ from gateway.sections.models import ModelSection, TimeoutsSection
 from routers.api import Model, Price
 
 HERE = Path()
+Ejected = Callable[[str, str], None]
 
 
-def build_fleet(config: Config, deadlines: Deadlines, rng: Random, parts: Parts | None = None, folder: Path = HERE) -> Fleet:
+def _untold(model: str, backend: str) -> None:
+    """Nobody wants to know of ejections."""
+
+
+def build_fleet(
+    config: Config, deadlines: Deadlines, rng: Random, parts: Parts | None = None, folder: Path = HERE, ejected: Ejected = _untold
+) -> Fleet:
     """All models of a configuration. `deadlines`: one timer for all their calls. `parts`: what a fleet before may leave to this one.
 
-    `folder`: where files that the configuration names are looked for.
+    `folder`: where files that the configuration names are looked for. `ejected`: called with the model and the backend's name each time
+    that one is ejected from its pool.
     """
     parts = parts or Parts()
     loads = parts.get("loads", config.balancing.stale_seconds, lambda: Loads(config.balancing.stale_seconds))
-    builder = _Builder(config, deadlines, rng, parts, folder, loads)
+    builder = _Builder(config, deadlines, rng, parts, folder, loads, ejected)
     served = {section.name: builder.served(section) for section in config.models}
     pools = tuple(one.pool for one in served.values())
     parts.get("scrapers", (pools, config.balancing.scrape_seconds, config.health.timeout_seconds), partial(_scrapers, pools, config, rng))
@@ -128,6 +137,7 @@ class _Builder:
     parts: Parts
     folder: Path
     loads: Loads
+    ejected: Ejected
 
     def served(self, section: ModelSection) -> Served:
         config, parts = self.config, self.parts
@@ -152,7 +162,8 @@ class _Builder:
             breaker = Breaker(
                 config.breaker.failures, pause=config.breaker.pause_seconds, cap=config.breaker.max_pause_seconds, rng=self.rng
             )
-            standing, limit, load = ejections.join(breaker), _limit(config.admission), self.loads.of(url)
+            standing = ejections.join(breaker, partial(self.ejected, name, urlsplit(url).netloc))
+            limit, load = _limit(config.admission), self.loads.of(url)
             return Backend(name, url, section.served_as or name, transport, breaker, headers, limit, standing, load)
 
         admission = (config.admission.max_inflight, config.admission.adaptive)

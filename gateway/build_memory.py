@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from gateway.account.metrics import Metrics
 from gateway.config import Config
 from gateway.memory.cache import ChoiceCache, Choices
 from gateway.memory.decisions import Decisions
+from gateway.memory.feed import Feed
 from gateway.memory.idempotency import Repeats
 from gateway.memory.sessions import Sessions
 from gateway.memory.store import Store
@@ -30,6 +33,7 @@ class Memory:
     sessions: Sessions
     decisions: Decisions
     repeats: Repeats
+    feed: Feed
 
 
 def build_memory(config: Config, metrics: Metrics, ids: Callable[[], str], parts: Parts) -> Memory:
@@ -49,6 +53,7 @@ def build_memory(config: Config, metrics: Metrics, ids: Callable[[], str], parts
         ),
         parts.get("decisions", (decisions, store), lambda: Decisions(decisions.kept, store, decisions.ttl_seconds)),
         parts.get("repeats", (repeats, store), lambda: Repeats(repeats.size, repeats.ttl_seconds, store, clock, ids)),
+        parts.get("feed", store, lambda: Feed(store, f"{platform.node() or 'gateway'}/{os.getpid()}/{ids()[:4]}")),
     )
 
 

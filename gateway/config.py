@@ -27,6 +27,8 @@ from gateway.sections.residency import ResidencySection
 from gateway.sections.residency import contradictions as of_residency
 from gateway.sections.routes import RouteSection
 from gateway.sections.server import ServerSection
+from gateway.sections.tracing import TracingSection
+from gateway.sections.tracing import contradictions as of_tracing
 from gateway.source import ConfigError, Key, Problem, Source, load
 from routers.registry import nearest
 
@@ -54,11 +56,12 @@ class Config(Section):
     admission: AdmissionSection = Field(AdmissionSection(), description="how many requests backends get at once")
     limits: LimitsSection = Field(LimitsSection(), description="how callers are kept within their allowances")
     ledger: LedgerSection = Field(LedgerSection(), description="records of requests")
+    tracing: TracingSection = Field(TracingSection(), description="spans of requests, for an OpenTelemetry collector")
 
     @property
     def hash(self) -> str:
         """Of everything that the file says, secrets included but not readable from it: 16 hex digits."""
-        secrets = [m.api_key for m in self.models] + [self.redis.url if self.redis else None]
+        secrets = [m.api_key for m in self.models] + [self.redis.url if self.redis else None, *self.tracing.headers.values()]
         plain = self.model_dump_json() + "".join(secret.get_secret_value() for secret in secrets if secret)
         return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
@@ -99,6 +102,7 @@ def _explain(source: Source, detail: Mapping[str, Any]) -> Problem:
 def _contradictions(config: Config) -> list[tuple[tuple[Key, ...], str]]:
     """What each section alone cannot see: names that clash or lead nowhere."""
     found = [*of_admission(config.admission), *of_containment(config), *_balancing(config), *of_residency(config.residency, config.models)]
+    found += of_tracing(config.tracing)
     names: dict[str, str] = {}
     for kind, given in (("models", [m.name for m in config.models]), ("routes", [r.name for r in config.routes])):
         for index, name in enumerate(given):

@@ -157,7 +157,8 @@ Paste into another terminal:
 answer = client.chat.completions.create(model="auto", messages=[{{"role": "user", "content": "What is 17 + 25?"}}])
 print(answer.model, answer.choices[0].message.content)'
 
-Every decision: {base}/v1/decisions/ID (ID from the header x-router-decision-id); metrics: {base}/metrics
+Every decision as it happens, in a browser: {base}/console
+One of them: {base}/v1/decisions/ID (ID from the header x-router-decision-id); metrics: {base}/metrics
 One line for each request follows; Ctrl-C ends everything.
 """,
         flush=True,

@@ -27,6 +27,14 @@ def show(gateway: Gateway, living: Sequence[Gateway]) -> None:
     for name, count in _failures(gateway).items():
         metrics.watch_count(metrics.failures.labels(name), count)
     metrics.watch_count(metrics.dropped.labels("ledger"), lambda: gateway.ledger.dropped)
+    metrics.watch_count(metrics.dropped.labels("watchers"), lambda: gateway.memory.feed.dropped)
+    metrics.watch_count(metrics.dropped.labels("log"), lambda: gateway.journal.dropped)
+    if gateway.config.tracing.endpoint is not None:
+        metrics.watch_count(metrics.dropped.labels("spans"), lambda: gateway.tracing.dropped)
+    metrics.watch(metrics.budgets, lambda: gateway.guard.buckets.nearly_spent)
+    for served in gateway.fleet:
+        for backend in served.pool.backends:
+            metrics.backend_ejected(served.model.name, backend.name, times=0)
     store = gateway.memory.store
     if store is not None:
         metrics.watch_redis(lambda: store.up, lambda: store.changes)
@@ -43,11 +51,15 @@ def _sizes(gateway: Gateway) -> Mapping[str, Callable[[], int]]:
         "allowances": lambda: len(guard.buckets),
         "feedback": lambda: len(gateway.feedback),
         "ledger": lambda: len(gateway.ledger),
+        "log": lambda: len(gateway.journal),
+        "watchers": lambda: len(memory.feed),
         "waiting_interactive": lambda: gateway.admission.waiting["interactive"],
         "waiting_batch": lambda: gateway.admission.waiting["batch"],
         "prefix_blocks": lambda: sum(served.pool.remembered for served in gateway.fleet),
         "tasks": lambda: len(asyncio.all_tasks()),
     }
+    if gateway.config.tracing.endpoint is not None:
+        sizes["spans"] = lambda: len(gateway.tracing)
     rosters = [served.roster for served in gateway.fleet if served.roster is not None]
     if rosters:
         sizes["backends_leaving"] = lambda: sum(roster.leaving for roster in rosters)

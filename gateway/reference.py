@@ -13,7 +13,8 @@ from gateway.sections.kinds import inner_sections, kinds_of
 
 INTRODUCTION = """# The configuration file
 
-One YAML file. Unknown keys are errors. `${NAME}` and `${NAME:-default}` come from the environment. `pointsman check FILE` validates it.
+One YAML file. Unknown keys are errors. `${NAME}` and `${NAME:-default}` come from the environment; where `NAME` is not set and `NAME_FILE`
+is, from the file that it names, as secrets are mounted. `pointsman check FILE` validates it.
 This page is written by `make docs` from the models in `gateway/sections/`; a test holds the two together.
 """
 
@@ -45,7 +46,15 @@ def _type(field: FieldInfo, inner: Sequence[type[BaseModel]]) -> str:
     shown = str(field.annotation)
     if inner:
         return "list of sections" if "list[" in shown else "section"
-    for kind, word in (("Literal", "one of a list"), ("list", "list"), ("SecretStr", "text"), ("str", "text"), ("int", "whole number")):
+    for kind, word in (
+        ("Literal", "one of a list"),
+        ("dict", "map"),
+        ("bool", "yes or no"),
+        ("list", "list"),
+        ("SecretStr", "text"),
+        ("str", "text"),
+        ("int", "whole number"),
+    ):
         if kind in shown:
             return "list of words" if kind == "Literal" and "list[" in shown else word
     return "number"
@@ -54,7 +63,7 @@ def _type(field: FieldInfo, inner: Sequence[type[BaseModel]]) -> str:
 def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "required"
-    if isinstance(field.default, BaseModel) or field.default is None or field.default == []:
+    if isinstance(field.default, BaseModel) or field.default is None or field.default in ([], {}):
         return "–"
     if isinstance(field.default, list) and any(isinstance(item, BaseModel) for item in field.default):
         return "–"

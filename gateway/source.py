@@ -56,7 +56,9 @@ def dotted(path: tuple[Key, ...]) -> str:
 
 
 def load(path: Path, environment: Mapping[str, str]) -> Source:
-    """Reads a YAML file; `${NAME}` and `${NAME:-default}` come from `environment`, as text. Raises ConfigError."""
+    """Reads a YAML file; `${NAME}` and `${NAME:-default}` come from `environment`, as text. Where NAME is not set and NAME_FILE is, it is
+    what stands in that file, less its last line break: so secrets come that are mounted as files. Raises ConfigError.
+    """
     file = str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -127,8 +129,23 @@ class _Walk:
 
     def _variable(self, match: re.Match[str], path: tuple[Key, ...]) -> str:
         name, default = match[1], match[2]
-        found = self._environment.get(name) or default
-        if found is None:
+        known = len(self.problems)
+        found = self._environment.get(name) or self._from_file(name, path) or default
+        if found is None and len(self.problems) == known:
             self.problems.append((path, f"the environment variable {name} is not set; give it, or write ${{{name}:-default}}"))
-            return ""
-        return found
+        return found or ""
+
+    def _from_file(self, name: str, path: tuple[Key, ...]) -> str | None:
+        """What stands in the file that NAME_FILE names; None if there is no such variable, or no such file."""
+        file = self._environment.get(f"{name}_FILE")
+        if not file:
+            return None
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except OSError as error:
+            self.problems.append((path, f"{name}_FILE names {file}, which cannot be read: {error.strerror}"))
+            return None
+        except UnicodeDecodeError as error:
+            self.problems.append((path, f"{name}_FILE names {file}, which is not UTF-8 (byte {error.start})"))
+            return None
+        return text.removesuffix("\n").removesuffix("\r")

@@ -42,7 +42,7 @@ STAND_INS = {
     "/opt/pointsman/bin/pointsman": [str(BIN / "pointsman")],
     "/opt/pointsman/bin/python": [sys.executable],
     "wget": [sys.executable, "-c", "import sys, urllib.request as web; web.urlopen(sys.argv[-1], timeout=4)"],
-    "valkey-cli": [sys.executable, "-c", "import sys, redis; redis.Redis(port=int(sys.argv[2]), socket_timeout=2).ping()"],
+    "valkey-cli": [sys.executable, "-c", "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[2])), 2).close()"],
 }
 """Programs of the images, and what does the same here."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
-IMAGE_EXTRAS = ("dns", "embed")
+IMAGE_EXTRAS = ("dns", "embed", "otel")
 HEADER = "# Written by `make lock` from {}. Do not edit.\n"
 
 

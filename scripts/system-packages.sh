@@ -6,8 +6,8 @@ set -euo pipefail
 # program:package
 wanted=(nginx:nginx node:nodejs npm:npm redis-server:redis-server prometheus:prometheus)
 if [ "${1:-}" = --deploy ]; then
-    # For tests/deploy alone: building the image, and the services of deploy/compose.yaml.
-    wanted+=(buildah:buildah mmdebstrap:mmdebstrap haproxy:haproxy)
+    # For tests/deploy alone: building the image, the services of deploy/compose.yaml, the console in a browser.
+    wanted+=(buildah:buildah mmdebstrap:mmdebstrap haproxy:haproxy chromium:chromium)
 fi
 
 missing=()

@@ -130,9 +130,12 @@ CALLS = Row(
         ),
         Panel(
             "Openings and ejections",
-            "How often a breaker changed its state within 5 minutes: it opens after failures in a row, and when a backend is ejected for "
-            "doing worse than its peers.",
-            (Query(f"sum by (model, backend) (changes({select('pointsman_breaker_state', MODEL)}[5m]))", NAME),),
+            "Within 5 minutes. A breaker changes its state after failures in a row; a backend is ejected, for longer, when it does worse "
+            "than it may or than its peers do.",
+            (
+                Query(f"sum by (model, backend) (changes({select('pointsman_breaker_state', MODEL)}[5m]))", f"breaker {NAME}"),
+                Query(f"sum by (model, backend) (increase({select('pointsman_ejections_total', MODEL)}[5m]))", f"ejected {NAME}"),
+            ),
         ),
         Panel(
             "First token by model",

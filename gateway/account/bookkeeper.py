@@ -16,6 +16,7 @@ from gateway.account.visit import Visit
 from gateway.fleet import Fleet
 from gateway.guard.limits import Limits
 from gateway.memory.decisions import Decisions
+from gateway.memory.feed import Feed
 from routers.api import Endpoint
 
 
@@ -31,6 +32,7 @@ class Bookkeeper:
         ledger: Ledger,
         decisions: Decisions,
         limits: Limits,
+        feed: Feed,
     ) -> None:
         self._fleet = fleet
         self._candidates = dict(candidates)
@@ -39,6 +41,7 @@ class Bookkeeper:
         self._ledger = ledger
         self._decisions = decisions
         self._limits = limits
+        self._feed = feed
 
     def bill(self, record: Record) -> None:
         """Works out what the answer cost, and what the dearest candidate would have cost for the same tokens."""
@@ -58,10 +61,11 @@ class Bookkeeper:
         record = visit.record
         if record is None:
             status, code = visit.status or 500, visit.code or "internal_error"
-            self._metrics.request_refused(endpoint, code, status, now - visit.started)
-            self._journal.refused(visit.request_id, endpoint, status, code, now - visit.started)
+            self._metrics.request_refused(endpoint, code, status, now - visit.started, visit.trace.id)
+            self._journal.refused(visit, endpoint, status, code, now - visit.started)
+            visit.trace.end(visit, endpoint)
             return
-        record.seconds = now - visit.started
+        record.seconds, record.trace_id = now - visit.started, visit.trace_id
         if visit.status is not None:
             record.status, record.error = visit.status, visit.code
             self._metrics.count(self._metrics.rejections, visit.reason or "internal_error")
@@ -72,11 +76,13 @@ class Bookkeeper:
         if record.cost_usd is None:
             self.bill(record)
         self._settle(visit, record)
-        self._metrics.request_done(record)
+        self._metrics.request_done(record, visit.trace.id)
         self._journal.request(record)
         kept = record if record.planned is None else structs.replace(record, planned=record.planned.shortened())
         self._ledger.request(kept if record.text is None else record)
         self._decisions.put(kept)
+        self._feed.publish(kept)
+        visit.trace.end(visit, endpoint)
 
     def _estimate(self, visit: Visit, record: Record) -> Usage:
         """What a model has done of which no count came: it read the prompt, and it wrote what came through."""

@@ -6,15 +6,18 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from gateway.account.planned import Planned
 from gateway.account.records import Record
 
 OTHER = "other"
+OPENMETRICS = "application/openmetrics-text"
 MOST_BACKENDS = 1000
 """Names of backends that labels may carry; those that come later are `other`."""
 
@@ -139,6 +142,7 @@ class Metrics:
         self.baseline_cost = counter("baseline_cost_usd", "the same tokens at the dearest candidate's price", "route")
         self.attempts = counter("attempts", "calls to backends", "model", "backend", "outcome")
         self.rejections = counter("rejections", "requests answered by an error of the gateway, by error code", "reason")
+        self.rejections.labels("budget_exceeded")  # an alert wants to see its first one, which a series born at 1 would hide
 
     def _define_decisions(self) -> None:
         counter, histogram = self._counter, self._histogram
@@ -168,6 +172,9 @@ class Metrics:
         self.dropped = Gauge(
             "pointsman_dropped", "entries that bounded queues have dropped", ["queue"], registry=self.registry, multiprocess_mode="sum"
         )
+        self.ejections = self._counter("ejections", "how often a backend was taken out of its pool for a while", "model", "backend")
+        help_text = "callers of whose budgets a tenth or less is left"
+        self.budgets = Gauge("pointsman_budgets_nearly_spent", help_text, registry=self.registry, multiprocess_mode="livemax")
         self.failures = Gauge(
             "pointsman_failures", "readings and writings that failed so far", ["of"], registry=self.registry, multiprocess_mode="max"
         )
@@ -223,8 +230,8 @@ class Metrics:
         """`states` is called at each scrape. Of several workers, each shows its own view of the backends."""
         self._states = states
 
-    def request_done(self, record: Record) -> None:
-        """Counts one routed request."""
+    def request_done(self, record: Record, trace_id: str | None = None) -> None:
+        """Counts one routed request. `trace_id`: of its trace, an exemplar for its times; None where it is not traced."""
         decision = record.decision
         choice = decision.choice
         key = (record.endpoint, decision.route, record.model, record.status, choice.model, choice.reason, decision.cache)
@@ -234,22 +241,28 @@ class Metrics:
         bound.answered.inc()
         bound.decided.inc()
         bound.cache.inc()
+        exemplar = None if trace_id is None else {"trace_id": trace_id}
         if record.seconds is not None:
-            bound.duration.observe(record.seconds)
+            bound.duration.observe(record.seconds, exemplar)
         if record.overhead_seconds is not None:
-            bound.overhead.observe(record.overhead_seconds)
+            bound.overhead.observe(record.overhead_seconds, exemplar)
         if record.stream and record.first_byte_seconds is not None:
-            bound.first_token.observe(record.first_byte_seconds)
+            bound.first_token.observe(record.first_byte_seconds, exemplar)
         self._count_bill(record, bound)
         for attempt in record.attempts:
             self.count(self.attempts, attempt.model, self._backend_label(attempt.backend), attempt.outcome)
 
-    def request_refused(self, endpoint: str, code: str, status: int, seconds: float) -> None:
+    def request_refused(self, endpoint: str, code: str, status: int, seconds: float, trace_id: str | None = None) -> None:
         """Counts a request that ended before there was a decision."""
         self.count(self.requests, endpoint, NO_ROUTE, OTHER, str(status))
         if status >= 400:
             self.count(self.rejections, code)
-        self.request_duration.labels(endpoint, NO_ROUTE, OTHER).observe(seconds)
+        exemplar = None if trace_id is None else {"trace_id": trace_id}
+        self.request_duration.labels(endpoint, NO_ROUTE, OTHER).observe(seconds, exemplar)
+
+    def backend_ejected(self, model: str, backend: str, times: int = 1) -> None:
+        """Counts an ejection. `times`: 0 where there is none yet, so that a first one is seen as a step from 0."""
+        self.count(self.ejections, self.model_label(model), self._backend_label(backend), amount=times)
 
     def _backend_label(self, name: str) -> str:
         """Backends that are found come and go, and each would leave series behind for ever."""
@@ -303,8 +316,17 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition, as Prometheus reads it: of all workers, where there are several."""
+        return self.exposition("")[0]
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The same and its media type. `accept`: what the reader takes; who takes OpenMetrics gets that, which alone carries exemplars.
+
+        The library's own choice by this header breaks where it names a version that is none.
+        """
         self.refresh()
-        return generate_latest(self._shown)
+        if OPENMETRICS in accept.lower():
+            return openmetrics.generate_latest(self._shown), openmetrics.CONTENT_TYPE_LATEST  # type: ignore[no-untyped-call]
+        return generate_latest(self._shown), CONTENT_TYPE_PLAIN_0_0_4
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"pointsman_{name}", help_text, labels, registry=self.registry)

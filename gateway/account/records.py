@@ -106,6 +106,7 @@ class Record(Struct, gc=False):
     first_byte_seconds: float | None = None
     seconds: float | None = None
     planned: Planned | None = None
+    trace_id: str | None = None
 
     @property
     def rounds_usage(self) -> Usage | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.account.records import Record
+from gateway.account.tracing import NO_TRACE, Trace, trace_id_of
 from gateway.guard.callers import ANYONE
 from gateway.guard.limits import Grant
 
@@ -19,7 +20,7 @@ class Visit:
     model reads whose answer is relayed.
     `grant`: what was reserved of the caller's allowance; `grants`: of its budget, what more the asks of a plan needed.
     `streamed`: events that went to the client; `answer_size`: bytes of a whole answer.
-    `worked`: a model has worked on it, so that it cost something even if no count comes.
+    `worked`: a model has worked on it, so that it cost something even if no count comes. `trace`: hears of its way.
     """
 
     __slots__ = (
@@ -36,11 +37,13 @@ class Visit:
         "started",
         "status",
         "streamed",
+        "trace",
         "worked",
     )
 
-    def __init__(self, started: float, headers: Mapping[bytes, bytes], new_id: Callable[[], str]) -> None:
+    def __init__(self, started: float, headers: Mapping[bytes, bytes], new_id: Callable[[], str], trace: Trace = NO_TRACE) -> None:
         self.started = started
+        self.trace = trace
         self.headers = headers
         given = headers.get(b"x-request-id")
         self.request_id = given.decode() if given is not None and _TOKEN.fullmatch(given) else f"req-{new_id()}"
@@ -55,6 +58,11 @@ class Visit:
         self.status: int | None = None
         self.code: str | None = None
         self.reason: str | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that it belongs to, ours or one that the client has named: 32 hex digits."""
+        return self.trace.id or trace_id_of(self.headers)
 
     def fail(self, status: int, code: str, reason: str | None = None) -> None:
         self.status, self.code, self.reason = status, code, reason or code

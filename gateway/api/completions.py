@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -21,6 +20,7 @@ from backends.work import HEAD_BYTES, Work
 from gateway.account.bookkeeper import Bookkeeper
 from gateway.account.planned import Planned, Step
 from gateway.account.records import Decision, Record
+from gateway.account.tracing import Tracing
 from gateway.account.visit import Visit
 from gateway.api.endings import break_off, send_again, send_error
 from gateway.errors import CLIENT_CLOSED, ClientGone, GatewayError
@@ -45,7 +45,6 @@ from routers.api import Answer, Endpoint, RouteRequest
 from routers.planners.plain import why_single
 
 LARGE_BODY = 512 * 1024
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PLAIN_CALL = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 _log = logging.getLogger("pointsman")
 
@@ -75,6 +74,7 @@ class Completions:
         bookkeeper: Bookkeeper,
         deadlines: Deadlines,
         settings: Settings,
+        tracing: Tracing,
         *,
         clock: Callable[[], float],
         new_id: Callable[[], str],
@@ -90,12 +90,14 @@ class Completions:
         self._bookkeeper = bookkeeper
         self._deadlines = deadlines
         self._settings = settings
+        self._tracing = tracing
         self._clock = clock
         self._new_id = new_id
         self._decided_headers: dict[tuple[str | None, ...], tuple[Header, ...]] = {}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        visit = Visit(self._clock(), dict(scope["headers"]), self._new_id)
+        headers = dict(scope["headers"])
+        visit = Visit(self._clock(), headers, self._new_id, self._tracing.begin(self._endpoint, headers))
         client = Client(receive, send, self._deadlines, self._settings.write_seconds)
         try:
             visit.caller = await self._gate.identify(visit.headers)
@@ -145,7 +147,7 @@ class Completions:
         work = Work(wire.prompt.head(HEAD_BYTES), request.prompt_tokens, wire.max_tokens or 0, wishes.session)
         priority = class_of(visit.caller.priority, wire.priority)
         models = self._plans.models(record.decision, request)
-        errand = Errand(models, wire, self._call_headers(visit), deadline, work, visit.caller.id, priority)
+        errand = Errand(models, wire, self._call_headers(visit), deadline, work, visit.caller.id, priority, visit.trace)
         trail, route = record.attempts, self._plans.planned(record.decision)
         if route is None:
             record.overhead_seconds = self._clock() - visit.started
@@ -181,7 +183,7 @@ class Completions:
         planned.calls += 1
         visit.prompt_size = size_of(wire, end)
         work = work_of(errand.work, end, self._decider.tokens(visit.prompt_size))
-        return structs.replace(errand, models=end.models, wire=wire_of(wire, end), work=work)
+        return structs.replace(errand, models=end.models, wire=wire_of(wire, end), work=work, purpose=end.purpose)
 
     def _purse(self, visit: Visit, wire: Wire) -> Purse:
         """What the asks of a plan may spend."""
@@ -194,6 +196,7 @@ class Completions:
 
     async def _relay(self, client: Client, visit: Visit, wire: Wire, reply: Reply, claim: Claim | None) -> None:
         record = _recorded(visit)
+        visit.trace.relaying()
         visit.worked = not reply.passed_on
         record.model = reply.served.model.name
         outcome = Outcome(status=reply.status)
@@ -222,6 +225,7 @@ class Completions:
         """Sends an answer that a planner has put together itself."""
         record = _recorded(visit)
         record.model, record.status = answer.model, 200
+        visit.trace.relaying()
         end = ending(answer, () if record.planned is None else record.planned.turns)
         self._bookkeeper.bill(record)
         origin = self._origin(answer.model)
@@ -245,7 +249,9 @@ class Completions:
     async def _admit(self, visit: Visit, wire: Wire, request: RouteRequest) -> Record:
         """Decides, and reserves what the answer may take of the caller's allowance."""
         caller = visit.caller
+        visit.trace.deciding()
         decision = await self._decider.decide(request, wire, caller, fresh=asks_for_fresh(visit.headers))
+        visit.trace.decided(decision)
         visit.record = record = Record(decision, self._endpoint, visit.request_id, wire.stream, caller.id)
         text, learns = self._decider.text_of(decision, wire, self._settings.log_prompts)
         record.text = text if self._settings.log_prompts else None
@@ -293,17 +299,14 @@ class Completions:
             await relay_stream(reply, client, headers, wire.wants_usage, decision, relayed, record.rounds_usage)
         finally:
             record.usage, record.error, visit.streamed = relayed.usage, relayed.error, relayed.events
+            reply.usage = relayed.usage
 
     def _stream_headers(self, visit: Visit, media: bytes, model: str | None) -> Sequence[Header]:
         return [*self._answer_headers(visit, media, model), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
     def _call_headers(self, visit: Visit) -> Sequence[Header]:
         """What a backend gets of the client's headers: nothing but the names of this request."""
-        headers = (*_PLAIN_CALL, (b"x-request-id", visit.request_id.encode()))
-        traceparent = visit.headers.get(b"traceparent")
-        if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
-            return (*headers, (b"traceparent", traceparent))
-        return headers
+        return (*_PLAIN_CALL, (b"x-request-id", visit.request_id.encode()), *self._tracing.passed_on(visit.headers))
 
     def _answer_headers(self, visit: Visit, media: bytes, model: str | None) -> list[Header]:
         record = _recorded(visit)

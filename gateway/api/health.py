@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.api.callers import gateway_of
 from gateway.errors import GatewayError
@@ -31,6 +30,7 @@ def router() -> APIRouter:
 
     @api.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def exposition(request: Request) -> Response:
-        return Response(gateway_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        text, media_type = gateway_of(request).metrics.exposition(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": media_type, "vary": "accept"})
 
     return api

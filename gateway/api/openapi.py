@@ -87,10 +87,12 @@ def _complete(document: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     schemas["Error"] = _ERROR
-    for path in document["paths"].values():
-        for operation in path.values():
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
             operation["responses"].pop("422", None)
             operation["responses"].update(_errors(400, 404, 503))
+            if path.startswith("/admin/"):
+                operation["responses"].update(_errors(401, 403, 429))
     _, chat_required, chat_optional = _BODIES["/v1/chat/completions"]
     for path, (summary, required, optional) in _BODIES.items():
         if path == "/v1/route":

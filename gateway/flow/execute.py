@@ -22,6 +22,7 @@ from backends.retry import Outcome, Retries, RetryBudget, delay, is_retryable, p
 from backends.work import NOTHING, Work
 from gateway.account.costs import Usage
 from gateway.account.records import Attempt
+from gateway.account.tracing import NO_ASK, NO_TRACE, AskSpan, Trace
 from gateway.errors import GatewayError
 from gateway.fleet import Fleet, Served
 from gateway.flow.answers import Malformed, usage_of
@@ -44,6 +45,7 @@ class Errand(Struct, frozen=True, gc=False):
     """What is to be answered. `models`: who may, in this order. `headers`: sent along. `deadline`: on the clock; None for none.
 
     `work`: what pools know of it. `caller`: id of whoever asked; with `priority` it says whose turn it is where requests wait.
+    `trace`: hears of each call; `purpose`: what a planner makes it for.
     """
 
     models: Sequence[str]
@@ -53,6 +55,8 @@ class Errand(Struct, frozen=True, gc=False):
     work: Work = NOTHING
     caller: str = "anyone"
     priority: Priority = "interactive"
+    trace: Trace = NO_TRACE
+    purpose: str = ""
 
 
 class Place(Struct, frozen=True, gc=False):
@@ -77,10 +81,11 @@ class Place(Struct, frozen=True, gc=False):
 class Reply:
     """An answer that has begun. `first`: its first events, or the whole of it. Close it, whatever happens.
 
-    `passed_on`: a client error of the backend, which goes to the client as it came. `usage`: in a whole answer.
+    `passed_on`: a client error of the backend, which goes to the client as it came. `usage`: in a whole answer; of a stream, once it is
+    known. `span`: hears of its end.
     """
 
-    __slots__ = ("_place", "_response", "first", "headers", "passed_on", "served", "splitter", "status", "usage")
+    __slots__ = ("_place", "_response", "first", "headers", "passed_on", "served", "span", "splitter", "status", "usage")
 
     def __init__(self, place: Place, response: Response, first: bytes, splitter: Splitter | None, usage: Usage | None = None) -> None:
         self.served = place.served
@@ -90,6 +95,7 @@ class Reply:
         self.usage = usage
         self.splitter = splitter
         self.passed_on = response.status >= 400
+        self.span: AskSpan = NO_ASK
         self._place = place
         self._response = response
 
@@ -106,6 +112,7 @@ class Reply:
         """Frees the connection (or closes it, if the answer was not read to its end) and tells the backend how it went."""
         self._response.close()
         self._place.leave(outcome)
+        self.span.end(outcome, self.usage)
 
 
 class Executor:
@@ -276,15 +283,19 @@ class Executor:
 
     async def _attempt(self, place: Place, errand: Errand) -> Reply | Failure:
         served, started = place.served, self._clock()
+        span = errand.trace.ask(served.model.name, place.backend.served_as, place.backend.url, errand.wire, errand.purpose)
         path, body = PATHS[errand.wire.endpoint], errand.wire.body(served.served_json)
-        call = Call("POST", path, (*served.headers, *errand.headers), body, served.timeouts)
+        call = Call("POST", path, (*served.headers, *errand.headers, *span.headers), body, served.timeouts)
         response: Response | None = None
         outcome, is_open = Outcome(cancelled=True), False
         try:
             response = await place.backend.transport.send(call)
             found = await self._receive(place, errand, response)
-            is_open = isinstance(found, Reply)
-            outcome = Outcome(status=found.status) if isinstance(found, Reply) else found.outcome
+            if isinstance(found, Reply):
+                is_open, outcome, found.span = True, Outcome(status=found.status), span
+                span.answered(self._clock() - started)
+            else:
+                outcome = found.outcome
             return found
         except BackendError as error:
             outcome = Outcome(kind=error.kind)
@@ -292,6 +303,7 @@ class Executor:
         finally:
             place.answered(self._clock() - started, errand.wire.stream, outcome)
             if not is_open:
+                span.end(outcome, None)
                 if response is not None:
                     response.close()
                 place.leave(outcome)

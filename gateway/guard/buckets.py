@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import get_args
 
-from gateway.guard.callers import Caller
+from gateway.guard.callers import Caller, Window
 from gateway.guard.verdicts import Bound, Verdict, pico, window
 
 MINUTE = 60.0
 KEPT = 100_000
+NEARLY_SPENT = 0.1
+"""A budget of which no more than this share is left is nearly spent."""
 
 
 class _Account:
@@ -41,15 +44,36 @@ class Buckets:
         self._clock = clock
         self._wall_clock = wall_clock
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._near: dict[str, set[str]] = {}
 
     def __len__(self) -> int:
         return len(self._accounts)
 
-    def learn(self, caller: Caller, left: int) -> None:
-        """Redis said how much of the budget is left (pico-USD), all that was spent here included."""
+    @property
+    def nearly_spent(self) -> int:
+        """How many callers had no more than NEARLY_SPENT of their budgets left at their last request within the budget's window.
+
+        What is only held counts as left. Callers that are known no more are not among them.
+        """
+        now = self._wall_clock()
+        current = {window(kind, now)[0] for kind in get_args(Window)}
+        for name in self._near.keys() - current:
+            del self._near[name]
+        return sum(len(callers) for callers in self._near.values())
+
+    def learn(self, caller: Caller, left: int, held: int = 0) -> None:
+        """Redis said how much of the budget is left (pico-USD), all that was spent here included, and how much requests hold of it."""
         if caller.allowance.budget_usd is not None:
             account = self._account(caller)
             account.elsewhere, account.spent = pico(caller.allowance.budget_usd) - left, 0
+            self._weigh(caller.id, account, left + held, caller.allowance.budget_usd)
+
+    def spent(self, caller: Caller) -> int:
+        """What is known here to be spent of the caller's budget in this window, pico-USD; changes nothing."""
+        account = self._accounts.get(caller.id)
+        if account is None or account.window != window(caller.allowance.window, self._wall_clock())[0]:
+            return 0
+        return account.elsewhere + account.spent
 
     def reserve(self, caller: Caller, tokens: int, cost: int, key: str) -> Verdict:
         """Takes what a request may use at most: all of it, or nothing. `cost`: pico-USD. `key`: names the reservation."""
@@ -82,16 +106,30 @@ class Buckets:
             account.tokens_full = min(moved, self._clock() + 2 * MINUTE)
         if account.held.pop(key, None) is not None:
             account.spent += cost
+        if caller.allowance.budget_usd is not None:
+            left = self._left(account, caller.allowance.budget_usd) * self._share
+            self._weigh(caller.id, account, left, caller.allowance.budget_usd)
+
+    def _weigh(self, caller_id: str, account: _Account, left: int, budget_usd: float) -> None:
+        """Keeps in mind whether the budget is nearly spent. `left`: pico-USD."""
+        near = self._near.get(account.window)
+        if left <= NEARLY_SPENT * pico(budget_usd):
+            self._near.setdefault(account.window, set()).add(caller_id)
+        elif near is not None:
+            near.discard(caller_id)
 
     def _account(self, caller: Caller) -> _Account:
         account = self._accounts.get(caller.id)
         if account is None:
             account = self._accounts[caller.id] = _Account()
             if len(self._accounts) > KEPT:
-                self._accounts.popitem(last=False)
+                self._forget(*self._accounts.popitem(last=False))
         self._accounts.move_to_end(caller.id)
         account.enter(window(caller.allowance.window, self._wall_clock())[0])
         return account
+
+    def _forget(self, caller_id: str, account: _Account) -> None:
+        self._near.get(account.window, set()).discard(caller_id)
 
     def _part(self, bound: int | None) -> float | None:
         return None if bound is None else max(1.0, bound / self._share)

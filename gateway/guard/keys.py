@@ -130,6 +130,11 @@ class KeyRing:
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def callers(self) -> list[Caller]:
+        """Whose keys there are, expired ones too, by id."""
+        return sorted((caller for found in self._callers.values() for _, caller in found), key=lambda caller: caller.id)
+
     def find(self, key: bytes) -> Caller | None:
         """Whose key it is; None if it is nobody's, or has expired.
 

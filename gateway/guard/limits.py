@@ -101,6 +101,17 @@ class Limits:
             raise self._refusal(caller, verdict, cost, ends_in, grant.headers)
         return grant
 
+    async def spent_usd(self, caller: Caller) -> tuple[float, bool]:
+        """What of the caller's budget is spent in this window, and whether only this process says so."""
+        if self._store is not None:
+            name, _ = window(caller.allowance.window, self._wall_clock())
+            try:
+                found = await self._store.call("HGET", self._store.tagged(caller.id, "budget", name), "spent")
+                return int(found or 0) / PICO, False
+            except (StoreDown, ValueError):
+                pass
+        return self._buckets.spent(caller) / PICO, True
+
     async def extend(self, caller: Caller, cost: int) -> Grant:
         """Takes more of the caller's budget (pico-USD) for a request that has its grant already, and nothing else of its allowance.
 
@@ -181,7 +192,7 @@ class Limits:
         except StoreDown:
             return None
         refused, wait, requests, requests_reset, left_tokens, tokens_reset, left, held = (int(value) for value in found)
-        self._buckets.learn(caller, left)
+        self._buckets.learn(caller, left, held if refused else held + cost)
         return Verdict(_BOUNDS[refused], wait / 1e6, requests, requests_reset / 1e6, left_tokens, tokens_reset / 1e6, left, held)
 
     def _refusal(self, caller: Caller, verdict: Verdict, cost: int, ends_in: float, found: tuple[Header, ...]) -> GatewayError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from gateway.account.records import Record
 from gateway.memory.store import Store, StoreDown
 
 _ID = re.compile(r"dec-[0-9a-f]{24}")
+_CALLER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Decisions:
@@ -34,6 +36,17 @@ class Decisions:
         if self._store is not None and self._store.up:
             name = self._store.key(record.caller, "decision", record.decision.id)
             self._store.later(lambda: ("SET", name, msgspec.json.encode(record.kept()), "PX", self._ttl_ms))
+
+    def newest(self, count: int) -> list[Record]:
+        """The newest in this process, newest first, dry runs among them."""
+        return list(islice(reversed(self._records.values()), count))
+
+    async def find(self, decision_id: str, caller_id: str | None) -> dict[str, Any] | None:
+        """For an admin: what is kept of anyone's decision. `caller_id`: whose it is; None: then this process alone is asked."""
+        record = self._records.get(decision_id)
+        if record is not None:
+            return record.kept()
+        return None if caller_id is None or not _CALLER.fullmatch(caller_id) else await self.get(decision_id, caller_id)
 
     async def get(self, decision_id: str, caller_id: str) -> dict[str, Any] | None:
         """What is kept of a decision of this caller; None if there is none, or it is someone else's."""

@@ -85,6 +85,12 @@ IMPOSSIBLE: Mapping[str, tuple[Object, str]] = {
         {"networkPolicy": {"enabled": True}, **config(models=[{"name": "m", "discovery": {"type": "kubernetes", "service": "v"}}])},
         "networkPolicy.expertPorts",
     ),
+    "a collector that nobody reaches": (
+        {"networkPolicy": {"enabled": True}, **config(tracing={"endpoint": "http://c:4318"})},
+        "networkPolicy.otlp",
+    ),
+    "a collector's key that no Secret gives": (config(tracing={"headers": {"authorization": "Bearer ${OTLP}"}}), "secrets.existing.OTLP"),
+    "a collector's key in the open": (config(tracing={"headers": {"X-Api-Key": "abc"}}), "config.tracing.headers.X-Api-Key"),
     "an Ingress for no host": ({"ingress": {"enabled": True}}, "ingress.hosts"),
     "a route of no Gateway": ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
     "an account without a name": ({"serviceAccount": {"create": False}}, "serviceAccount.name"),
@@ -147,11 +153,15 @@ def test_a_parent_chart_may_pass_its_own_values_down() -> None:
 
 
 def test_a_secret_stands_in_secrets_alone() -> None:
-    secrets = {"VLLM_KEY": f"{CANARY}-vllm", "HF_TOKEN": f"{CANARY}-hf", "PASS": f"{CANARY}-redis"}
+    secrets = {"VLLM_KEY": f"{CANARY}-vllm", "HF_TOKEN": f"{CANARY}-hf", "PASS": f"{CANARY}-redis", "OTLP": f"{CANARY}-otlp"}
     changes = {
         "redis": {"enabled": False},
-        "config": {"redis": {"url": "redis://:${PASS}@redis:6379/0"}},
+        "config": {
+            "redis": {"url": "redis://:${PASS}@redis:6379/0"},
+            "tracing": {"endpoint": "http://c:4318", "headers": {"authorization": "Bearer ${OTLP}"}},
+        },
         "keys": {"existingSecret": "", "entries": [{"id": "key_1", "name": "a", "sha256": CANARY.encode().hex().ljust(64, "0")}]},
+        "networkPolicy": {"otlp": [{"namespaceSelector": {}}]},
         "monitoring": {"rules": {"enabled": True}, "dashboards": {"enabled": True}},
     }
     rendered = render({**with_changes(values("gpu"), changes), "secrets": {"values": secrets}})
@@ -169,6 +179,8 @@ LEAKS: Mapping[str, Object] = {
     "a password in a URL": config(redis={"url": f"redis://u:{CANARY}@r:6379/0"}),
     "a password alone": config(redis={"url": f"rediss://:{CANARY}@r:6379/0"}),
     "half a password": {**config(redis={"url": f"redis://:{CANARY}${{A}}@r:6379/0"}), "env": {"A": "x"}},
+    "a collector's key": config(tracing={"endpoint": "http://c:4318", "headers": {"authorization": f"Bearer {CANARY}"}}),
+    "half a collector's key": {**config(tracing={"headers": {"x-api-key": f"{CANARY}${{A}}"}}), "env": {"A": "x"}},
     "a Sentinel's": config(redis={"url": f"redis+sentinel://a:1,b:2/main?sentinel_password={CANARY}&sentinel_username=u"}),
 }
 

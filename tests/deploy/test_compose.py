@@ -62,7 +62,8 @@ def test_the_configuration_of_each_profile_is_good(profile: str, tmp_path: Path)
     assert "/run/secrets/keys.yaml" in text
     (tmp_path / "gateway.yaml").write_text(text.replace("/run/secrets/keys.yaml", str(keys)), encoding="utf-8")
     command = [sys.executable, "-m", "gateway", "check", str(tmp_path / "gateway.yaml")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    given = {**os.environ, "REDIS_PASSWORD_FILE": str(keys.with_name("redis-password"))}
+    done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -71,6 +72,12 @@ def test_the_trial_keys_are_those_that_the_file_names() -> None:
     named = re.findall(r"# (pm_trial-\S+)", text)
     assert len(named) == 2
     assert [entry["sha256"] for entry in yaml.safe_load(text)["keys"]] == [hashlib.sha256(key.encode()).hexdigest() for key in named]
+
+
+def test_redis_and_the_gateways_have_the_same_password() -> None:
+    trial = DEPLOY / "secrets" / "trial"
+    password = (trial / "redis-password").read_text(encoding="utf-8").strip()
+    assert (trial / "redis.conf").read_text(encoding="utf-8") == f"requirepass {password}\n"
 
 
 @pytest.mark.deploy

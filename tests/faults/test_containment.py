@@ -224,6 +224,8 @@ async def test_the_operator_sees_state_why_since_ejections_and_the_next_probe() 
         text = (await running.client.get("/metrics")).text
         assert f'pointsman_breaker_state{{backend="{seen["backend"]}",model="small"}} 2.0' in text
         assert f'pointsman_backend_up{{backend="{seen["backend"]}",model="small"}} 0.0' in text
+        assert f'pointsman_ejections_total{{backend="{seen["backend"]}",model="small"}} 1.0' in text
+        assert f'pointsman_ejections_total{{backend="{backend(running, 1).name}",model="small"}} 0.0' in text
         await running.fakes["small-1"].stop()
         assert await until(lambda: backend(running, 1).health == "down", 10)
         gone = await condition(running, 1)

@@ -18,6 +18,7 @@ from gateway.config import validate
 from gateway.source import ConfigError, Source
 from routers.api import Ask, Budget, Candidate, Need, Outcome, RouteRequest, Scored, Turn
 from routers.registry import KINDS, Registry
+from tests.collectors import collector
 from tests.gateways import Running, chat, fake, model, route, serving, until
 from tests.redis_servers import RedisServer, redis_server
 
@@ -27,6 +28,7 @@ RIGHT, WRONG = {"authorization": f"Bearer {KEY}"}, {"authorization": f"Bearer {K
 ELSEWHERE = {
     "x-request-id": f"{CANARY} {{}}",
     "traceparent": f"00-{CANARY}-01",
+    "tracestate": f"{CANARY}=1",
     "cookie": CANARY,
     "user-agent": CANARY,
     "x-router-session": CANARY,
@@ -178,15 +180,21 @@ async def visit(running: Running, seen: Seen) -> None:
 @pytest.mark.parametrize("prompts", [False, True], ids=["without prompts", "with prompts"])
 async def test_nothing_keeps_what_callers_send(prompts: bool, tmp_path: Path, seen: Seen) -> None:
     with redis_server("redis", "--requirepass", CANARY) as server:
-        async with fake("small", "status:500@every=4") as expert:
+        async with fake("small", "status:500@every=4") as expert, collector() as traces:
             url = f"redis://:{CANARY}@127.0.0.1:{server.port}"
             config = guarded(tmp_path, redis={"url": url, "timeout_ms": 1000}, retries={"max_attempts": 1})
             config["ledger"] |= {"prompts": prompts, "redis": not prompts}
+            config["tracing"] = {"endpoint": traces.url, "headers": {"authorization": f"Bearer {CANARY}-otlp"}, "prompts": prompts}
             whole = {"models": [model("small", expert.url, api_key=f"sk-{CANARY}")], "routes": [route("small")], **config}
             async with serving(whole) as running:
                 await visit(running, seen)
                 await seen.gateway(running)
                 assert "pointsman_redis_up 1.0" in (await running.client.get("/metrics")).text
+            assert traces.headers["authorization"] == f"bearer {CANARY}-otlp"
+            told = [{**span.says, "gen_ai.input.messages": ""} for span in traces.spans] if prompts else traces.raw
+            assert len(traces.roots()) > 20
+            assert CANARY not in repr(told) + repr([span.name + span.state for span in traces.spans]) + repr(traces.resource)
+            assert prompts == any(CANARY in span.says.get("gen_ai.input.messages", "") for span in traces.spans)
             asked = [record for record in expert.records if record.method == "POST"]
             assert all(record.headers["authorization"] == f"Bearer sk-{CANARY}" for record in asked)
             assert KEY not in str(expert.documents())

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
-from gateway.guard.buckets import Buckets
+from gateway.guard.buckets import KEPT, Buckets
 from gateway.guard.callers import Allowance, Caller
 from gateway.guard.limits import Grant, Limits
 from gateway.guard.verdicts import pico
 from gateway.memory.store import Store
-from tests.gateways import until
+from tests.gateways import pair, until
 from tests.redis_servers import KINDS, RedisServer, redis_server
 
 
@@ -88,6 +88,68 @@ def test_a_new_window_starts_anew() -> None:
     assert buckets.reserve(who, 1, pico(0.9), "b").refused == "budget"
     wall.now += 40 * 86_400
     assert buckets.reserve(who, 1, pico(0.9), "c").refused is None
+
+
+def of(name: str, budget: float, window: str = "month") -> Caller:
+    return Caller(name, "test", allowance=Allowance(budget_usd=budget, window=window))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", [1, 4])
+def test_a_budget_is_nearly_spent_when_a_tenth_is_left(share: int) -> None:
+    buckets, who = Buckets(share, Clock(), lambda: 0.0), of("ann", 1.0)
+    part = pico(1.0) // share
+    buckets.reserve(who, 1, part, "a")
+    assert buckets.nearly_spent == 0, "what is only held counts as left"
+    buckets.settle(who, "a", 1, 1, part * 8 // 10)
+    assert buckets.nearly_spent == 0
+    buckets.reserve(who, 1, part // 10, "b")
+    buckets.settle(who, "b", 1, 1, part // 10)
+    assert buckets.nearly_spent == 1
+    buckets.reserve(who, 1, part // 10, "c")
+    buckets.settle(who, "c", 1, 1, part // 10)
+    assert buckets.nearly_spent == 1, "spent is nearly spent"
+    raised = of("ann", 10.0)
+    buckets.reserve(raised, 1, 0, "d")
+    buckets.settle(raised, "d", 1, 1, 0)
+    assert buckets.nearly_spent == 0
+
+
+def test_what_redis_says_of_a_budget_counts() -> None:
+    buckets, who = Buckets(2, Clock(), lambda: 0.0), of("ann", 1.0)
+    buckets.learn(who, pico(0.05), pico(0.5))
+    assert buckets.nearly_spent == 0
+    buckets.learn(who, pico(0.05), pico(0.05))
+    assert buckets.nearly_spent == 1
+    buckets.learn(who, pico(0.9), 0)
+    assert buckets.nearly_spent == 0
+    buckets.learn(caller(rpm=1), -1)
+    assert buckets.nearly_spent == 0
+
+
+def test_budgets_of_a_window_that_is_over_are_nearly_spent_no_more() -> None:
+    wall = Clock()
+    buckets = Buckets(1, Clock(), wall)
+    for name, kind in (("ann", "day"), ("bob", "month")):
+        buckets.learn(of(name, 1.0, kind), 0)
+    assert buckets.nearly_spent == 2
+    wall.now += 86_400
+    assert buckets.nearly_spent == 1
+    wall.now += 40 * 86_400
+    assert buckets.nearly_spent == 0
+
+
+def test_budgets_of_forgotten_callers_are_not_counted() -> None:
+    buckets = Buckets(1, Clock(), lambda: 0.0)
+    for number in range(KEPT + 10):
+        buckets.learn(of(f"key_{number}", 1.0), 0)
+    assert (len(buckets), buckets.nearly_spent) == (KEPT, KEPT)
+
+
+async def test_prometheus_sees_how_many_budgets_are_nearly_spent() -> None:
+    async with pair() as running:
+        assert "pointsman_budgets_nearly_spent 0.0" in (await running.client.get("/metrics")).text
+        running.gateway.guard.buckets.learn(of("ann", 1.0), 0)
+        assert "pointsman_budgets_nearly_spent 1.0" in (await running.client.get("/metrics")).text
 
 
 @pytest.fixture(scope="module", params=KINDS)

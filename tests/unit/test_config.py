@@ -81,6 +81,29 @@ def test_variables_come_from_the_environment() -> None:
     assert "123" not in repr(config)
 
 
+def test_variables_come_from_files_that_the_environment_names(tmp_path: Path) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("  s3cret \n\n", encoding="utf-8")
+    text = GOOD.replace("    price", "    api_key: ${KEY}\n    price")
+    for environment, expected in (
+        ({"KEY_FILE": str(secret)}, "  s3cret \n"),
+        ({"KEY_FILE": str(secret), "KEY": "mine"}, "mine"),
+        ({"KEY_FILE": str(secret), "KEY": ""}, "  s3cret \n"),
+    ):
+        key = validate(parse(text, "t.yaml", environment)).models[0].api_key
+        assert key is not None
+        assert key.get_secret_value() == expected
+    secret.write_text("", encoding="utf-8")
+    defaulted = validate(parse(text.replace("${KEY}", "${KEY:-none}"), "t.yaml", {"KEY_FILE": str(secret)})).models[0].api_key
+    assert defaulted is not None
+    assert defaulted.get_secret_value() == "none"
+    secret.write_bytes(b"\xff s3cret")
+    for path, why in ((secret, "is not UTF-8 (byte 0)"), (tmp_path / "nobody", "cannot be read: No such file or directory")):
+        with pytest.raises(ConfigError) as caught:
+            parse(text, "t.yaml", {"KEY_FILE": str(path)})
+        assert caught.value.lines() == [f"t.yaml:5: models[0].api_key: KEY_FILE names {path}, which {why}"]
+
+
 def test_the_hash_follows_what_the_file_says() -> None:
     assert load(GOOD).hash == load(GOOD).hash
     assert load(GOOD).hash != load(GOOD.replace("0.05", "0.06")).hash

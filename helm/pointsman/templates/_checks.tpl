@@ -63,6 +63,11 @@
 {{- if regexMatch `://[^/]*:[^/@]+@|password=[^&]` $url -}}
 {{- $found = append $found "config.redis.url: a ConfigMap is no place for a password: say ${NAME}, and give secrets.existing.NAME or secrets.values.NAME" -}}
 {{- end -}}
+{{- range $name, $value := dig "tracing" "headers" dict $config -}}
+{{- if and (regexMatch `(?i)auth|key|token|secret` $name) (not (regexMatch `^((Bearer|Basic|Token) )?\$\{[A-Za-z_][A-Za-z0-9_]*\}$` (toString $value))) -}}
+{{- $found = append $found (printf "config.tracing.headers.%s: a ConfigMap is no place for a key: say ${NAME}, and give secrets.existing.NAME or secrets.values.NAME" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- range keys (.Values.experts | default dict) | sortAlpha -}}
 {{- $expert := include "pointsman.expert" (dict "root" $ "name" .) | fromYaml -}}
 {{- range $key := list "apiKey" "huggingFaceToken" -}}
@@ -179,6 +184,9 @@
 {{- with include "pointsman.hiddenPorts" . -}}
 {{- $found = append $found (printf "networkPolicy.expertPorts: is required, since `discovery` does not say the ports of %s" (trim .)) -}}
 {{- end -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (dig "tracing" "endpoint" "" .Values.config) (not .Values.networkPolicy.otlp) -}}
+{{- $found = append $found "networkPolicy.otlp: is required, since config.tracing.endpoint names a collector that no gateway could reach" -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}{{- $found = append $found "ingress.hosts: is required" -}}{{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}{{- $found = append $found "httpRoute.parentRefs: is required: the Gateway that it belongs to" -}}{{- end -}}

@@ -45,6 +45,15 @@ class Peers:
         return self.breakers[place].allows(in_panic)
 
 
+def test_whoever_wants_to_know_hears_of_each_ejection() -> None:
+    peers, heard = Peers(2), []
+    one = peers.pool.join(Breaker(5, clock=lambda: peers.now, rng=Random(0)), lambda: heard.append(peers.now))
+    for _ in range(5):
+        one.finished(Outcome(status=500))
+    assert (heard, one.total) == ([1000.0], 1)
+    assert not one.offend("again") or heard == [1000.0]
+
+
 class Driven(RuleBasedStateMachine):
     @initialize(size=st.integers(1, 25), share=st.sampled_from([0.0, 0.1, 0.4]))
     def begin(self, size: int, share: float) -> None:
