@@ -115,7 +115,7 @@ class Http1Transport:
         self._host_line = (
             b"\r\nhost: " + parts.netloc.rpartition("@")[2].encode("idna" if not parts.netloc.isascii() else "ascii") + b"\r\n"
         )
-        self._deadlines = deadlines or Deadlines()
+        self._deadlines = Deadlines() if deadlines is None else deadlines
         self._places = Places(max_connections)
         self._idle: deque[Connection] = deque()
         self._open: set[Exchange] = set()

@@ -9,20 +9,23 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.callers import GATEWAY
+from gateway.api.callers import GATEWAY, INBOUND
 from gateway.api.completions import place_of
-from gateway.api.errors import answer
+from gateway.api.errors import headers_of
 from gateway.app import Gateway, build, build_proxies, create_app, take_over
 from gateway.blueprint import Blueprint
 from gateway.errors import GatewayError
 from gateway.lifecycle import Services
 from gateway.parts import Parts, Service
+from gateway.serving import asgi
+from gateway.serving.inbound import Inbound
 from gateway.source import ConfigError
 from gateway.watching import Watch
 
 ALWAYS_ANSWERED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Paths that are served to the end, on connections that are open."""
 Read = Callable[[Parts], Blueprint]
+_JSON = (b"content-type", b"application/json")
 _log = logging.getLogger("pointsman")
 
 
@@ -39,7 +42,7 @@ class Snapshot:
 
 
 class Switch:
-    """The ASGI app of a process. Each request stays to its end with the gateway that was in force when it came.
+    """Answers the requests of a process. Each request stays to its end with the gateway that was in force when it came.
 
     `read`: the configuration as it stands now, given the parts that it may take over; raises ConfigError; None where
     there is nothing to read. `watch`: the file; None if nobody watches it. `tell`: tells the other workers to read it too. `tidy`:
@@ -81,30 +84,46 @@ class Switch:
         """Those that have requests, or may get some."""
         return tuple(snapshot.gateway for snapshot in self._living)
 
+    def leaving(self) -> bool:
+        """Whether connections are to be kept no more."""
+        return self._life.leaving
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-            return
-        if self._life.refusing and scope["path"] not in ALWAYS_ANSWERED:
-            await self._refuse(scope, receive, send)
-            return
+        """ASGI's lifespan alone: requests come to `serve`."""
+        assert scope["type"] == "lifespan"
+        await self._live(receive, send)
+
+    async def serve(self, inbound: Inbound) -> None:
+        """Answers a request."""
         snapshot = self._current
         snapshot.requests += 1
         try:
-            proxy = snapshot.proxies.get(scope["path"]) if scope["method"] == "POST" else None
+            proxy = snapshot.proxies.get(inbound.target) if inbound.method == b"POST" and not self._life.refusing else None
             if proxy is not None:
-                await proxy(scope, receive, send)
+                await proxy(inbound)
             else:
-                scope[GATEWAY] = snapshot.gateway
-                await self._app(scope, receive, send)
+                await self._serve_any(snapshot, inbound)
+        except GatewayError as error:
+            inbound.respond(error.status, [_JSON, *headers_of(error)], error.body())
         except asyncio.CancelledError:
-            if not self._life.refusing:
+            if not self._life.refusing or inbound.started:
                 raise
-            await self._refuse(scope, receive, send)
+            self._refuse(inbound)
         finally:
             snapshot.requests -= 1
             if not snapshot.requests and snapshot is not self._current:
                 snapshot.idle.set()
+
+    async def _serve_any(self, snapshot: Snapshot, inbound: Inbound) -> None:
+        path, raw_path, query = inbound.url()
+        if self._life.refusing and path not in ALWAYS_ANSWERED:
+            self._refuse(inbound)
+            return
+        proxy = snapshot.proxies.get(path.encode()) if inbound.method == b"POST" else None
+        if proxy is not None:
+            await proxy(inbound)
+        else:
+            await asgi.serve(self._app, inbound, path, raw_path, query, {GATEWAY: snapshot.gateway, INBOUND: inbound})
 
     def want(self) -> None:
         """Has the configuration read soon. If it cannot be used, the log says so."""
@@ -204,12 +223,12 @@ class Switch:
         metrics = self.gateway.metrics
         metrics.count(metrics.reloads, result)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _refuse(self, inbound: Inbound) -> None:
         error = GatewayError("draining", "this process is ending and takes no more requests", retry_after=1)
-        error.headers = ((b"connection", b"close"),)
         metrics = self.gateway.metrics
         metrics.count(metrics.rejections, error.code)
-        await answer(error)(scope, receive, send)
+        inbound.keep_alive = False
+        inbound.respond(error.status, [_JSON, *headers_of(error)], error.body())
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

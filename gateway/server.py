@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import uvicorn
 
@@ -20,14 +20,12 @@ from gateway.app import build
 from gateway.blueprint import Blueprint, read
 from gateway.lifecycle import Life
 from gateway.listening import listen
-from gateway.patience import hurry, protocol
 from gateway.reload import Switch
 from gateway.sections.server import ServerSection
+from gateway.serving.connection import Connection, House, protocol
+from gateway.serving.patience import hurry
 from gateway.watching import Watch
 from gateway.workers import Leash
-
-if TYPE_CHECKING:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 CUT_SECONDS = 1.0
 """So long may it take to tell clients that their answers end here."""
@@ -111,9 +109,8 @@ class Server(uvicorn.Server):
     async def _leave(self, seconds: float) -> None:
         """`/readyz` says 503. Requests are still taken, since balancers take a while to notice, but no connection is kept for more."""
         self._life.leaving = True
-        header = (b"connection", b"close")
-        self.config.encoded_headers.append(header)
-        self.server_state.default_headers = [*self.server_state.default_headers, header]
+        for connection in self._connections():
+            connection.be_last()
         await asyncio.sleep(seconds)
 
     async def _refuse(self) -> None:
@@ -125,8 +122,7 @@ class Server(uvicorn.Server):
         for door in self._doors:
             await self._let_in_the_last(door)
         for connection in self._connections():
-            if connection.cycle is not None and not connection.cycle.response_complete:
-                connection.shutdown()
+            connection.be_last()
 
     async def _let_in_the_last(self, door: socket.socket) -> None:
         """Closes a door. Whoever had knocked by then is told why, where the system would only hang up."""
@@ -178,8 +174,8 @@ class Server(uvicorn.Server):
         """Whether an answer is being made, or on its way."""
         return bool(self.server_state.tasks) or any(connection.transport.is_closing() for connection in self._connections())
 
-    def _connections(self) -> list[HttpToolsProtocol]:
-        return cast("list[HttpToolsProtocol]", list(self.server_state.connections))
+    def _connections(self) -> list[Connection]:
+        return cast("list[Connection]", list(self.server_state.connections))
 
 
 def run(path: Path, blueprint: Blueprint, watch: Watch, host: str, port: int, leash: Leash | None = None) -> int:
@@ -227,14 +223,14 @@ def log_to_stderr() -> None:
     _log.propagate = False
 
 
-def settings(app: object, host: str, port: int, section: Callable[[], ServerSection]) -> uvicorn.Config:
+def settings(app: Switch, host: str, port: int, section: Callable[[], ServerSection]) -> uvicorn.Config:
     """uvicorn as the gateway needs it: uvloop and httptools, no access log, no server header. `section`: the settings in force."""
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         host=host,
         port=port,
         loop="uvloop",
-        http=protocol(section),
+        http=protocol(House(app.serve, section, app.leaving)),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_level="warning",

@@ -8,16 +8,23 @@ from fastapi import Request
 
 from gateway.guard.auth import require_admin
 from gateway.guard.callers import Caller
+from gateway.serving.inbound import Inbound
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
 GATEWAY = "pointsman.gateway"
-"""Where it stands in a request's scope."""
+INBOUND = "pointsman.inbound"
+"""Where they stand in a request's scope."""
 
 
 def gateway_of(request: Request) -> Gateway:
     found: Gateway = request.scope[GATEWAY]
+    return found
+
+
+def inbound_of(request: Request) -> Inbound:
+    found: Inbound = request.scope[INBOUND]
     return found
 
 

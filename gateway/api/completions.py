@@ -1,4 +1,4 @@
-"""The three endpoints that are passed on to models, as one plain ASGI handler: read, decide, execute, relay, account."""
+"""The three endpoints that are passed on to models, as one handler: read, decide, execute, relay, account."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -24,14 +23,14 @@ from gateway.account.tracing import Tracing
 from gateway.account.visit import Visit
 from gateway.api.endings import break_off, send_again, send_error
 from gateway.errors import CLIENT_CLOSED, ClientGone, GatewayError
-from gateway.flow.client import Client, Receive, Send
+from gateway.flow.client import Client
 from gateway.flow.composed import Origin, Told, Untold, chunks, ending, whole
 from gateway.flow.decide import Decider, Route
 from gateway.flow.execute import Errand, Executor, Reply
 from gateway.flow.inner import size_of, wire_of, with_usage, work_of
 from gateway.flow.planning import Plans, final_of
 from gateway.flow.purse import Purse
-from gateway.flow.relay import Relayed, explain, explain_first, relay_stream, rename, send_whole
+from gateway.flow.relay import Relayed, explain, explain_first, relay_stream, rename
 from gateway.flow.rounds import Listener, Rounds
 from gateway.flow.sse import event
 from gateway.flow.wire import Wire, read
@@ -41,6 +40,7 @@ from gateway.guard.bodies import read_body
 from gateway.guard.funds import Funds
 from gateway.guard.limits import Grant, Limits, OutOfBudget
 from gateway.memory.idempotency import Claim, Repeats, key_of
+from gateway.serving.inbound import Inbound
 from routers.api import Answer, Endpoint, RouteRequest
 from routers.planners.plain import why_single
 
@@ -59,7 +59,7 @@ class Settings:
 
 
 class Completions:
-    """ASGI handler for one endpoint. `clock`: seconds, monotonic. `new_id`: a fresh id each call."""
+    """Answers the requests to one endpoint. `clock`: seconds, monotonic. `new_id`: a fresh id each call."""
 
     def __init__(
         self,
@@ -95,14 +95,14 @@ class Completions:
         self._new_id = new_id
         self._decided_headers: dict[tuple[str | None, ...], tuple[Header, ...]] = {}
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+    async def __call__(self, inbound: Inbound) -> None:
+        headers = inbound.headers
         visit = Visit(self._clock(), headers, self._new_id, self._tracing.begin(self._endpoint, headers))
-        client = Client(receive, send, self._deadlines, self._settings.write_seconds)
+        client = Client(inbound, self._deadlines, self._settings.write_seconds)
         try:
             visit.caller = await self._gate.identify(visit.headers)
             self._limits.check(visit.caller)
-            body = await read_body(receive, visit.headers, self._settings.max_body_bytes)
+            body = await read_body(inbound, self._settings.max_body_bytes)
             async with client:
                 await self._serve(client, visit, body)
         except GatewayError as error:
@@ -111,7 +111,7 @@ class Completions:
             if client.committed:  # while the answer was worked on
                 await client.write(event(error.body()), more=False)
             else:
-                await send_error(client, error, visit)
+                send_error(client, error, visit)
         except ClientGone:
             visit.fail(CLIENT_CLOSED, "client_closed")
         except asyncio.CancelledError:
@@ -121,7 +121,7 @@ class Completions:
             _log.error("request %s failed: %s at %s", visit.request_id, type(error).__name__, place_of(error))
             visit.fail(500, "internal_error")
             if not client.committed:
-                await send_error(client, GatewayError("internal_error", "something went wrong in the gateway"), visit)
+                send_error(client, GatewayError("internal_error", "something went wrong in the gateway"), visit)
         finally:
             self._bookkeeper.close(visit, self._endpoint, self._clock())
 
@@ -134,7 +134,7 @@ class Completions:
         claim = await self._repeats.claim(visit.caller.id, self._endpoint, key, body)
         if claim.answered is not None:
             visit.fail(claim.answered.status, "repeated")
-            await send_again(client, claim.answered)
+            send_again(client, claim.answered)
             return
         async with claim:
             await self._answer(client, visit, wire, claim)
@@ -232,7 +232,7 @@ class Completions:
         if wire.stream:
             record.first_byte_seconds = self._clock() - visit.started
             if not client.committed:
-                await client.head(200, self._stream_headers(visit, b"text/event-stream", answer.model))
+                client.head(200, self._stream_headers(visit, b"text/event-stream", answer.model))
             data = b"".join(chunks(origin, answer, end, wire.wants_usage))
             if wire.preferences.explain:
                 data = explain_first(data, msgspec.json.encode(record.decision.document()))
@@ -244,7 +244,7 @@ class Completions:
         headers = self._answer_headers(visit, b"application/json", answer.model)
         if claim is not None:
             claim.keep(200, tuple(headers), body)
-        await send_whole(client, 200, headers, body)
+        client.whole(200, headers, body)
 
     async def _admit(self, visit: Visit, wire: Wire, request: RouteRequest) -> Record:
         """Decides, and reserves what the answer may take of the caller's allowance."""
@@ -289,7 +289,7 @@ class Completions:
         headers = self._answer_headers(visit, media_of(reply), reply.served.model.name)
         if claim is not None and not reply.passed_on:
             claim.keep(reply.status, tuple(headers), body)
-        await send_whole(client, reply.status, headers, body)
+        client.whole(reply.status, headers, body)
 
     async def _relay_stream(self, client: Client, visit: Visit, wire: Wire, reply: Reply) -> None:
         record, relayed = _recorded(visit), Relayed()

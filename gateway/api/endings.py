@@ -13,20 +13,18 @@ from gateway.flow.sse import event
 from gateway.memory.idempotency import Answered
 
 
-async def send_error(client: Client, error: GatewayError, visit: Visit) -> None:
+def send_error(client: Client, error: GatewayError, visit: Visit) -> None:
     """Answers with an error of the closed table."""
     body = error.body()
     headers: list[Header] = [
         (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
         (b"x-request-id", visit.request_id.encode()),
     ]
     if visit.record is not None:
         headers.append((b"x-router-decision-id", visit.record.decision.id.encode()))
         headers.append((b"x-router-attempts", b"%d" % len(visit.record.attempts)))
     headers += headers_of(error)
-    await client.head(error.status, headers)
-    await client.write(body, more=False)
+    client.whole(error.status, headers, body)
 
 
 async def break_off(client: Client, visit: Visit) -> None:
@@ -40,13 +38,11 @@ async def break_off(client: Client, visit: Visit) -> None:
     error = GatewayError("draining", "this process ends, and the answer was not complete", retry_after=1)
     if not client.committed:
         visit.worked = False
-        await send_error(client, error, visit)
+        send_error(client, error, visit)
     elif visit.record is not None and visit.record.stream:
         await client.write(event(error.body()), more=False)
 
 
-async def send_again(client: Client, answered: Answered) -> None:
+def send_again(client: Client, answered: Answered) -> None:
     """Answers with what the same request got before."""
-    headers = [*answered.headers, (b"idempotent-replayed", b"true"), (b"content-length", b"%d" % len(answered.body))]
-    await client.head(answered.status, headers)
-    await client.write(answered.body, more=False)
+    client.whole(answered.status, [*answered.headers, (b"idempotent-replayed", b"true")], answered.body)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from gateway.account.records import LEARNED, Record
 from gateway.account.visit import Visit
-from gateway.api.callers import gateway_of, identify
+from gateway.api.callers import gateway_of, identify, inbound_of
 from gateway.api.completions import asks_for_fresh, read_wire
 from gateway.errors import Code, GatewayError
 from gateway.guard.bodies import read_body
@@ -37,7 +37,7 @@ def router(clock: Callable[[], float]) -> APIRouter:
         visit = Visit(clock(), dict(request.scope["headers"]), gateway.ids)
         caller = await identify(request)
         limits.check(caller)
-        body = await read_body(request.receive, visit.headers, gateway.config.server.max_body_bytes)
+        body = await read_body(inbound_of(request), gateway.config.server.max_body_bytes)
         wire = await read_wire("chat", visit.headers, body)
         if caller.allowance.rpm is not None:
             limits.release(await limits.reserve(caller, 0, 0.0))
@@ -55,7 +55,7 @@ def router(clock: Callable[[], float]) -> APIRouter:
 
     async def give_feedback(request: Request) -> dict[str, Any]:
         caller, gateway = await identify(request), gateway_of(request)
-        body = await read_body(request.receive, dict(request.scope["headers"]), gateway.config.server.max_body_bytes)
+        body = await read_body(inbound_of(request), gateway.config.server.max_body_bytes)
         given = _read_feedback(body)
         await gateway.feedback.give(caller, given.decision_id, given.score, given.comment)
         return {"object": "feedback", "decision_id": given.decision_id, "score": given.score}

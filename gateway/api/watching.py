@@ -18,7 +18,7 @@ from backends.api import Header
 from gateway import __version__
 from gateway.account.headlines import headline
 from gateway.account.records import LEARNED
-from gateway.api.callers import gateway_of, identify_admin
+from gateway.api.callers import INBOUND, gateway_of, identify_admin, inbound_of
 from gateway.api.errors import answer
 from gateway.errors import ClientGone, Code, GatewayError
 from gateway.flow.client import Client
@@ -75,11 +75,11 @@ class LiveDecisions(EventStream):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
-        client = Client(receive, send, gateway.deadlines, gateway.config.server.write_seconds)
+        client = Client(scope[INBOUND], gateway.deadlines, gateway.config.server.write_seconds)
         try:
             with gateway.memory.feed.watch() as watcher:
                 async with client:
-                    await client.head(200, _STREAM)
+                    client.head(200, _STREAM)
                     await client.write(_event("hello", msgspec.json.encode(self._hello())))
                     await self._tell(client, watcher)
         except GatewayError as error:  # nothing was sent: there was no place
@@ -192,7 +192,7 @@ def _show_weights(api: APIRouter) -> None:
         }
 
     async def replay(request: Request) -> dict[str, Any]:
-        asked = _read(await read_body(request.receive, dict(request.scope["headers"]), BODY_BYTES))
+        asked = _read(await read_body(inbound_of(request), BODY_BYTES))
         gateway = gateway_of(request)
         return await turns.replay(gateway, _route(gateway, asked.route), asked)
 

@@ -4,98 +4,83 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from backends.api import Header
 from backends.deadlines import Deadlines
 from gateway.errors import ClientGone
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from gateway.serving.inbound import Inbound
 
 
 class Client:
-    """One ASGI request. Inside `async with client`, a client that leaves, or that takes nothing for `write_seconds`, cancels what runs
-    there, wherever it waits; that surfaces as ClientGone, and every `finally` on the way closes what it opened.
-
-    Listening for the client's leave takes a task, and most requests of a fast backend are over before it could matter: it starts at the
-    first tick of the common timer (50 ms).
+    """Inside `async with client`, a client that leaves, or that takes nothing for `write_seconds`, cancels what runs there, wherever it
+    waits; that surfaces as ClientGone, and every `finally` on the way closes what it opened.
     """
 
-    __slots__ = (
-        "_deadlines",
-        "_receive",
-        "_send",
-        "_task",
-        "_watcher",
-        "_write_seconds",
-        "_writing_since",
-        "committed",
-        "finished",
-        "gone",
-    )
+    __slots__ = ("_deadlines", "_inbound", "_jammed_since", "_task", "_write_seconds", "gone")
 
-    def __init__(self, receive: Receive, send: Send, deadlines: Deadlines, write_seconds: float) -> None:
-        self._receive = receive
-        self._send = send
+    def __init__(self, inbound: Inbound, deadlines: Deadlines, write_seconds: float) -> None:
+        self._inbound = inbound
         self._deadlines = deadlines
         self._write_seconds = write_seconds
-        self._writing_since: float | None = None
+        self._jammed_since = 0.0
         self._task: asyncio.Task[Any] | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        self.committed = False
-        self.finished = False
         self.gone = False
+
+    @property
+    def committed(self) -> bool:
+        """Whether an answer has begun."""
+        return self._inbound.started
 
     @property
     def served(self) -> bool:
         """Whether the answer's last byte is on its way."""
-        return self.finished and self._writing_since is None
+        return self._inbound.complete
 
-    async def head(self, status: int, headers: Sequence[Header]) -> None:
-        """Status and headers. From here on the client is committed to this answer."""
-        self.committed = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+    def whole(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+        """A whole answer."""
+        self._inbound.respond(status, headers, body)
+
+    def head(self, status: int, headers: Sequence[Header]) -> None:
+        """Status and headers of a stream. From here on the client is committed to this answer."""
+        self._inbound.begin(status, headers)
 
     async def write(self, data: bytes, more: bool = True) -> None:
         """Returns when the client's connection takes more: so a slow reader slows the backend."""
-        self._writing_since = time.monotonic()
-        self.finished = not more
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
-        self._writing_since = None
+        if self._inbound.jammed:
+            await self._unjam()
+        self._inbound.put(data, more)
+
+    async def _unjam(self) -> None:
+        self._jammed_since = time.monotonic()
+        self._deadlines.watch(self)
+        try:
+            await self._inbound.drain()
+        finally:
+            self._deadlines.forget(self)
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task(self._deadlines.loop)
-        self._deadlines.watch(self)
+        self._inbound.on_gone = self._leave
+        if self._inbound.gone:
+            raise ClientGone
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._deadlines.forget(self)
+        self._inbound.on_gone = None
         task, self._task = self._task, None
-        watcher, self._watcher = self._watcher, None  # each holds the other: left so, every request would be a cycle for the collector
-        if watcher is not None:
-            watcher.cancel()
         if self.gone and task is not None and kind is asyncio.CancelledError:
             task.uncancel()
             raise ClientGone from None
 
-    async def _watch(self) -> None:
-        """Starlette leaves a handler alone that waits for something else while its client leaves: so this listens all the while."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._leave()
-
     def check(self, now: float) -> None:
-        """Called by the timer."""
-        if self._watcher is None and self._task is not None:
-            self._watcher = self._deadlines.loop.create_task(self._watch())
-        if self._writing_since is not None and now - self._writing_since > self._write_seconds:
-            self.finished = False
+        """Called by the timer while the client takes nothing."""
+        if now - self._jammed_since > self._write_seconds:
             self._leave()
 
     def _leave(self) -> None:
-        if not self.gone and not self.finished and self._task is not None:
+        if not self.gone and self._task is not None:
             self.gone = True
             self._task.cancel()

@@ -95,7 +95,7 @@ class Told:
 
     async def _say(self, data: bytes) -> None:
         if not self._client.committed:
-            await self._client.head(200, self._headers)
+            self._client.head(200, self._headers)
         await self._client.write(data, more=True)
 
 

@@ -145,12 +145,6 @@ def _name_server(parts: list[bytes], fingerprint: bytes) -> None:
             return
 
 
-async def send_whole(client: Client, status: int, headers: Sequence[Header], body: bytes) -> None:
-    """Sends a whole answer."""
-    await client.head(status, [*headers, (b"content-length", b"%d" % len(body))])
-    await client.write(body, more=False)
-
-
 async def relay_stream(
     reply: Reply,
     client: Client,
@@ -170,7 +164,7 @@ async def relay_stream(
     stream = StreamFilter(keep_usage, rounds)
     error: Code = "upstream_aborted"
     if not client.committed:
-        await client.head(reply.status, headers)
+        client.head(reply.status, headers)
     block = reply.first if decision is None else explain_first(reply.first, decision)
     try:
         while block and not stream.done:

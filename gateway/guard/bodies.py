@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from typing import Any
-
-from gateway.errors import ClientGone, GatewayError
-from gateway.flow.client import Receive
+from gateway.errors import GatewayError
+from gateway.serving.inbound import Inbound
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], bound: int) -> bytes:
+async def read_body(inbound: Inbound, bound: int) -> bytes:
     """The whole request body. Raises GatewayError beyond `bound` bytes (an announced size is refused before anything is read) and for
     an encoded body, which could unpack to any size; ClientGone if the client leaves.
     """
+    headers = inbound.headers
     if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise GatewayError("invalid_value", "request bodies must not be compressed", param="content-encoding")
     announced = headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced[:20]) > bound:
         raise _too_large(bound)
-    message = await receive()
-    if not message.get("more_body"):
-        return _part(message)
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        parts.append(_part(message))
-        size += len(parts[-1])
-        if size > bound:
-            raise _too_large(bound)
-        if not message.get("more_body"):
+    body = await inbound.read()
+    if inbound.whole and len(body) <= bound:
+        return body
+    parts = [body]
+    size = len(body)
+    while size <= bound:
+        part = await inbound.read()
+        if not part:
             return b"".join(parts)
-        message = await receive()
-
-
-def _part(message: MutableMapping[str, Any]) -> bytes:
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    part: bytes = message.get("body", b"")
-    return part
+        parts.append(part)
+        size += len(part)
+    raise _too_large(bound)
 
 
 def _too_large(bound: int) -> GatewayError:

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import uvicorn
 
-from gateway.patience import hurry, protocol
 from gateway.sections.server import ServerSection
+from gateway.serving import asgi
+from gateway.serving.connection import House, protocol
+from gateway.serving.inbound import Inbound
+from gateway.serving.patience import hurry
 from tests.gateways import until
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
@@ -57,7 +60,16 @@ class Echo:
 @asynccontextmanager
 async def door(section: ServerSection = QUICK, keep_alive: int = 75) -> AsyncIterator[tuple[uvicorn.Server, Echo, int]]:
     app = Echo()
-    settings: dict[str, Any] = {"http": protocol(lambda: section), "ws": "none", "lifespan": "off", "log_level": "error"}
+
+    async def serve(inbound: Inbound) -> None:
+        await asgi.serve(app, inbound, *inbound.url(), {})
+
+    settings: dict[str, Any] = {
+        "http": protocol(House(serve, lambda: section, lambda: False)),
+        "ws": "none",
+        "lifespan": "off",
+        "log_level": "error",
+    }
     config = uvicorn.Config(app, port=0, timeout_keep_alive=keep_alive, **settings)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
