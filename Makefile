@@ -49,7 +49,7 @@ test-grpo: ## train a small real LLM as the policy of router_r1, on the CPU; the
 	scripts/grpo-environment.sh
 	.venv-grpo/bin/python -m pytest -m grpo -o timeout=1800 --durations=10 tests/grpo
 
-test-deploy: $(CHARTS) ## dashboards, alerts, image, compose and chart, each by the tool that will read it
+test-deploy: $(CHARTS) ## dashboards, alerts, console, image, compose and chart, each by the tool that will read it
 	scripts/system-packages.sh --deploy
 	$(BIN)/pytest --durations=10 tests/deploy $(wildcard tests/charts)
 

@@ -3,7 +3,7 @@
 import { Away, Refused, ask, key } from "./client.js";
 import { Feed } from "./feed.js";
 import * as live from "./live.js";
-import { h } from "./page.js";
+import { h, hue } from "./page.js";
 
 const VIEWS = {
   live: async () => live,
@@ -23,7 +23,6 @@ let turn = 0;
 const app = {
   feed,
   routes: [],
-  models: [],
   say(text) {
     find("spoken").textContent = text;
   },
@@ -77,7 +76,7 @@ async function enter() {
   try {
     const { config } = await ask("admin/config");
     app.routes = config.routes;
-    app.models = config.models;
+    for (const { name } of config.models) hue(name); // in this order, so that colours are the same each time
   } catch (error) {
     if (error instanceof Refused && (error.status === 401 || error.status === 403)) return signIn(error);
     notice("The gateway does not answer. The console tries again by itself.", "bad");
@@ -126,7 +125,7 @@ feed.addEventListener("link", ({ detail }) => {
   link.querySelector(".what").textContent = LINK[feed.state];
   link.title = feed.about && feed.state === "live" ? `Pointsman ${feed.about.version}, ${feed.about.place}` : "";
   if (feed.state === "refused") signIn(detail);
-  if (feed.state === "away") notice("The gateway is away. What you see is what was known before; the console reconnects by itself.", "bad");
+  if (feed.state === "away") notice(detail ? `The gateway lets nobody watch now: ${detail.message}. The console tries again by itself.` : "The gateway is away. What you see is what was known before; the console reconnects by itself.", "bad");
   if (feed.state === "live") notice("");
 });
 

@@ -2,7 +2,7 @@
 
 import { Away, Refused, events, send } from "./client.js";
 
-const KEPT = 500;
+export const KEPT = 500;
 const SILENCE = 25_000; // the gateway says something every 10 s
 const PAUSES = [300, 700, 1_500, 3_000, 5_000];
 
@@ -35,6 +35,7 @@ export class Feed extends EventTarget {
 
   async #run(signal) {
     for (let failures = 0; !signal.aborted; ) {
+      let refusal = null;
       const again = new AbortController();
       const stop = () => again.abort();
       signal.addEventListener("abort", stop);
@@ -46,12 +47,13 @@ export class Feed extends EventTarget {
           this.#turn("refused", error);
           return;
         }
+        if (error instanceof Refused) refusal = error;
         if (!(error instanceof Away || error instanceof Refused) && error.name !== "AbortError" && !(error instanceof TypeError)) console.error(error);
       } finally {
         signal.removeEventListener("abort", stop);
       }
       if (signal.aborted) return;
-      if (failures > 0) this.#turn("away"); // a stream that ended in order is opened again at once
+      if (failures > 0 || refusal) this.#turn("away", refusal); // a stream that ended in order is opened again at once
       await new Promise((done) => setTimeout(done, PAUSES[Math.min(failures, PAUSES.length - 1)] * (0.8 + 0.4 * Math.random())));
       failures += 1;
     }

@@ -1,6 +1,7 @@
 // Decisions as they happen, and one of them opened beside.
 
 import { decision } from "./decision.js";
+import { KEPT } from "./feed.js";
 import { bar, clock, count, empty, h, hue, milliseconds, number, percent, pill, s, usd } from "./page.js";
 import * as words from "./words.js";
 
@@ -188,10 +189,12 @@ function sums(rows) {
   const spent = paired.reduce((sum, row) => sum + row.cost_usd, 0);
   const dearest = paired.reduce((sum, row) => sum + row.baseline_cost_usd, 0);
   const bad = recent.filter(words.failed).length;
+  const whole = rows.length >= KEPT && recent.length === rows.length; // there were more than are kept here
+  const requests = whole ? Math.round((rows.length / Math.max(1, now - rows.at(-1).time)) * MINUTE) : recent.length;
   const streams = recent.filter((row) => row.first_byte_ms !== null).map((row) => row.first_byte_ms);
   const saved = dearest > 0 ? (dearest - spent) / dearest : null;
   return [
-    figure("last minute", number(recent.length), recent.length === 1 ? "request" : "requests", strip(recent, now)),
+    figure("last minute", `${whole ? "about " : ""}${number(requests)}`, requests === 1 ? "request" : "requests", strip(recent, now)),
     figure("saved", percent(saved), `${usd(spent)} instead of ${usd(dearest)} at the dearest model`, saved === null ? null : bar(saved, `${percent(saved)} saved`)),
     figure("median answer", milliseconds(median(recent.map((row) => row.ms))), streams.length ? `first token ${milliseconds(median(streams))}` : "no streams in the last minute"),
     figure("gateway itself", milliseconds(median(recent.map((row) => row.overhead_ms))), "median time before a model is asked"),

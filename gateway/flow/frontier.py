@@ -38,7 +38,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """`scorer`: whose artifact it is. `points`: by growing weight; `models`: each alone. `gaps`: models of the route that are unknown to it."""
+    """`scorer`: whose artifact it is, of this `kind`, made at this time. `points`: by growing weight; `models`: each alone.
+
+    `gaps`: models of the route that the artifact does not know.
+    """
 
     scorer: str
     kind: str
