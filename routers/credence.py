@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from routers import artifacts, trees
+from routers import artifacts, record, trees
 from routers.artifacts import Artifact, BadArtifact
 from routers.learned import Prompts, Stored, encoder_of, logit, sigmoid
 from routers.looks import LOOKS
-from routers.rounds import question
 from routers.stages import KIND
 from routers.trees import Trees
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from routers.api import Embedding, Encoder
     from routers.artifacts import Tensor
     from routers.learned import Floats
-    from routers.rounds.question import Question
+    from routers.record import Record
 
     Flags = NDArray[np.bool_]
     Places = NDArray[np.int64]
@@ -122,7 +121,7 @@ class Credence:
     """
 
     models: tuple[str, ...]
-    question: Question
+    question: Record
     trees: Trees
     lengths: Lengths
     slope: float
@@ -156,7 +155,7 @@ class Credence:
         count = len(stored.models)
         found = cls(
             stored.models,
-            question.read(stored.part("question")),
+            record.read(stored.part("question")),
             trees.read(stored, "trees", inputs(count)),
             Lengths(stored.array("lengths/mean", count), stored.array("lengths/spread", count)),
             stored.number("slope", 0.0, 100.0),

@@ -18,7 +18,18 @@ _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 _LENGTHS = ("max_tokens", "max_completion_tokens")
 _OF_THE_CONVERSATION = ("messages", "tools", "tool_choice", "functions", "function_call", "response_format", "parallel_tool_calls")
 
-_OF_ONE_MODEL: tuple[tuple[str, Unfit], ...] = (("logprobs", "logprobs"), ("prompt_logprobs", "logprobs"), ("functions", "tools"))
+_FORMS = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structural_tag")
+"""vLLM's ways to say what an answer must look like."""
+_OF_THE_ANSWER = ("stop", "stop_token_ids", "min_tokens", "logit_bias", "bad_words", "allowed_token_ids", "ignore_eos")
+"""What the client wants of the words that it will read: not of what a planner says to a model in words of its own."""
+_OF_ONE_MODEL: tuple[tuple[str, Unfit], ...] = (
+    ("logprobs", "logprobs"),
+    ("prompt_logprobs", "logprobs"),
+    ("functions", "tools"),
+    *((form, "response_format") for form in _FORMS),
+)
+_TRACES = (b'logprobs"', b'"functions"', b'"structur', b'"guided_')
+"""One of these stands in a request that has any of them."""
 _NOT_SAID = (b"null", b"false", b"[]")
 _MESSAGE_BYTES = 20
 """Of a message beside its text, as in gateway.flow.content."""
@@ -59,7 +70,7 @@ class Read(Struct, frozen=True):
 
 def bound_to_one(wire: Wire) -> Unfit | None:
     """What the request asks for, beyond its needs, that is part of one model's own answer; None if nothing is."""
-    if b'logprobs"' not in wire.tail and b'"functions"' not in wire.tail:
+    if not any(trace in wire.tail for trace in _TRACES):
         return None
     members = _MEMBERS.decode(b'{"model":null' + wire.tail)
     return next((reason for name, reason in _OF_ONE_MODEL if bytes(members.get(name, b"null")) not in _NOT_SAID), None)
@@ -91,7 +102,7 @@ def wire_of(wire: Wire, ask: Ask) -> Wire:
         for name in ("stream", "stream_options", "n"):
             members.pop(name, None)
     if ask.prompt is not None:
-        for name in _OF_THE_CONVERSATION:
+        for name in (*_OF_THE_CONVERSATION, *(() if ask.final else _OF_THE_ANSWER)):
             members.pop(name, None)
     if ask.max_tokens is not None:
         for name in _LENGTHS:

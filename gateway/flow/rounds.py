@@ -190,7 +190,8 @@ class Rounds:
         course.planned.calls += 1
         inner = wire_of(course.wire, call.ask)
         work = work_of(course.errand.work, call.ask, call.own.prompt_tokens)
-        reply = await self._executor.open(structs.replace(course.errand, models=models, wire=inner, work=work), call.trail)
+        errand = structs.replace(course.errand, models=models, wire=inner, work=work, purpose=call.ask.purpose)
+        reply = await self._executor.open(errand, call.trail)
         reply.close(Outcome(status=reply.status))
         if reply.passed_on:
             return self._failed(course, call, f"status {reply.status}")

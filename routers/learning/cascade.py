@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from routers import artifacts
+from routers import artifacts, record
 from routers.credence import Claims, Credence, Lengths, Said, claims, inputs
 from routers.learned import Lessons, Prompts, sigmoid
 from routers.learning.stopping import Ways, choose, ways
 from routers.looks import LOOKS, UNKNOWN, Options
-from routers.rounds import question
 from routers.stages import KIND
 from routers.trees import Trees
 
@@ -88,7 +87,7 @@ def fit(recorded: Recorded, vectors: Embeddings, target: Target, seed: int = 0, 
     lessons = Lessons(Prompts(vectors[rows], pool.prompts), scores, costs, pool.models, pool.datasets)
     say = say or _say_nothing
     say("what is expected of models on questions that nobody looked at")
-    learner = _Learner(pool, question.expect_unseen(lessons, FOLDS, seed).mean, usual_lengths(pool), seed)
+    learner = _Learner(pool, record.expect_unseen(lessons, FOLDS, seed).mean, usual_lengths(pool), seed)
     say("halves that judge each other, for calibration, orders and thresholds")
     halves = learner.halves()
     slope, shift = learner.calibrate(halves)
@@ -96,7 +95,7 @@ def fit(recorded: Recorded, vectors: Embeddings, target: Target, seed: int = 0, 
     say("trees that say how likely an answer is right")
     boosters = [learner.fit(np.arange(len(pool)), member) for member in range(MEMBERS)]
     trees = Trees.of(boosters, inputs(len(pool.models)))
-    credence = Credence(pool.models, question.fit(lessons, seed), trees, learner.lengths, slope, shift)
+    credence = Credence(pool.models, record.fit(lessons, seed), trees, learner.lengths, slope, shift)
     metrics = {"held_accuracy": chosen.score, "held_cost_usd": chosen.cost, "held_calls": chosen.calls, "questions": float(len(pool))}
     return Fitted(credence, chosen, frontier, metrics, recorded.data_hash)
 
@@ -125,7 +124,7 @@ def keep(folder: Path, fitted: Fitted, encoder: Encoder, created: datetime) -> s
         {"order": [credence.models[column] for column in way.order], "threshold": way.threshold, "score": way.score, "cost_usd": way.cost}
         for way in fitted.ways
     ]
-    kept = replace(credence, question=question.indexed(credence.question))
+    kept = replace(credence, question=record.indexed(credence.question))
     settings = {"order": names, "thresholds": [threshold] * len(names), "frontier": frontier, "credence": dict(kept.settings())}
     tensors = {f"credence/{name}": array for name, array in kept.tensors().items()}
     origin = artifacts.Origin(KIND, credence.models, fitted.data_hash, created, artifacts.EncoderId.of(encoder), fitted.metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from pydantic import Field
 from routers.answers import options, vote
 from routers.api import Answer, Ask, Budget, Need, Task, Transcript, Turn
 from routers.learned import Prompts
+from routers.planners.cascade import check_known
 from routers.rounds.experience import Experience
 from routers.rounds.policy import STOP
 from routers.rounds.standing import NO_VOTE, USUAL_OPTIONS
@@ -42,7 +43,7 @@ class RlRounds:
     `artifact`: a folder made by `pointsman train rl-rounds`. `cost_weight`: for requests that name none themselves, the price in score of
     what the dearest model costs more than the cheapest: at 0.1, a chance of being right that is greater by 0.1 is worth it.
     `max_asks`: at most so many. Candidates that the artifact does not know are never asked, unless it knows none of them: then the first
-    of the ranking serves.
+    of the ranking serves. A route of none of them is refused.
     """
 
     needs: frozenset[Need] = frozenset({"text", "embedding"})
@@ -62,6 +63,10 @@ class RlRounds:
         self._costs: list[float] = self._known.policy.traits.cost.tolist()
         self._scale = 1 / max(max(self._costs) - min(self._costs), 1e-6)
         self._cost_weight, self._max_asks = cost_weight, max_asks
+
+    def check(self, candidates: Sequence[str], models: Collection[str]) -> None:
+        """Raises BadPlan if the artifact knows none of the route's models. `models`: of the whole gateway."""
+        check_known(self.models, candidates, ("artifact",))
 
     def next(self, task: Task, so_far: Transcript, left: Budget) -> Sequence[Ask] | Answer:
         if so_far.running:
@@ -124,7 +129,7 @@ class RlRounds:
         return Question(
             [expected[column] for column in columns],
             [spread[column] for column in columns],
-            self._foreseen(task, columns),
+            self._foreseen(task, columns, left),
             float(len(letters) or USUAL_OPTIONS),
             [name in turns for name in names],
             votes,
@@ -141,11 +146,20 @@ class RlRounds:
         found = self._known.question.expect(Prompts(request.embedding[None], (request.text,)))
         return found.mean[0].tolist(), found.spread[0].tolist()
 
-    def _foreseen(self, task: Task, columns: list[int]) -> list[float]:
-        """Costs in units: as the ranking has them, or as they were when the policy was trained."""
-        foreseen, unit = {scored.name: scored.cost_usd for scored in task.ranking}, self._known.unit
-        known = ((column, foreseen[self.models[column]]) for column in columns)
-        return [self._costs[column] if usd is None else usd / unit for column, usd in known]
+    def _foreseen(self, task: Task, columns: list[int], left: Budget) -> list[float]:
+        """Costs in units: what the ranking has, times the share of it that answers to such questions cost; of models without a price, what
+        they cost when the policy was trained. What the ranking has must be there in any case: else the gateway would refuse the ask.
+        """
+        usd = {scored.name: scored.cost_usd for scored in task.ranking}
+        prices = [usd[self.models[column]] for column in columns]
+        vector, bill = task.request.embedding, self._known.question.bill
+        shares = [1.0] * len(self.models) if vector is None else bill.shares(vector[None], len(self.models))[0].tolist()
+        bound = math.inf if left.cost_usd is None else left.cost_usd
+        due = [None if price is None else price * (shares[j] if price <= bound else 1.0) for j, price in zip(columns, prices, strict=True)]
+        usual = self._costs
+        if None in due and vector is not None:
+            usual = self._known.costs(Prompts(vector[None], (task.request.text,)))[0].tolist()
+        return [usual[j] if one is None else one / self._known.unit for j, one in zip(columns, due, strict=True)]
 
 
 def _out_of_time(so_far: Transcript, left: Budget) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from routers.api import Encoder
     from routers.rounds.policy import Policy
     from routers.rounds.question import Question
+    from routers.rounds.standing import Floats
 
 KIND = "rl_rounds"
 LEAST_UNIT = 1e-12
@@ -54,15 +55,21 @@ class Experience:
         found.try_out(loaded.folder)
         return found
 
+    def costs(self, prompts: Prompts) -> Floats:
+        """In units, (n, m): what answers cost when the policy was trained."""
+        means = self.policy.traits.cost
+        found: Floats = self.question.bill.costs(prompts, means * np.float32(self.unit)) / np.float32(self.unit)
+        return found
+
     def try_out(self, folder: Path) -> None:
         """Raises BadArtifact if its parts do not fit each other or the encoder's vectors."""
         count = len(self.models)
         try:
-            known = self.question.expect(Prompts(self.encoder.encode([""]), ("",)))
+            nothing = Prompts(self.encoder.encode([""]), ("",))
+            known = self.question.expect(nothing)
             asked, free = np.eye(1, count, dtype=bool), np.ones(1, dtype=np.float32)
             votes, lengths = np.full((1, count), NO_VOTE, dtype=np.int32), np.ones((1, count), dtype=np.float32)
-            costs = self.policy.traits.cost[None]
-            standing = Standing(known.mean, known.spread, costs, 4 * free, asked, votes, lengths, free, free)
+            standing = Standing(known.mean, known.spread, self.costs(nothing), 4 * free, asked, votes, lengths, free, free)
             view = self.policy.look(standing)
             finite = np.isfinite(self.policy.further(view, standing.affordable)).all() and np.isfinite(view.chances).all()
         except (ValueError, IndexError) as error:

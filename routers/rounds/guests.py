@@ -22,6 +22,8 @@ CAUTION = 1.0
 """So many standard deviations are taken off what is expected of a guest that would be asked first: then its answer alone has to do, since
 what others are worth after it is reckoned one step ahead.
 """
+BELIEVED = 0.7
+"""The share of what a later guest's answer would be worth that counts: that was reckoned from what little is known of it."""
 LEAST_NONE = 0.02
 """None of the answers is right at least so often."""
 SUREST = 4.0
@@ -38,8 +40,7 @@ class Manners:
     `right` (6,): what makes the log-odds that it says what is right, if somebody said that: a constant, the model's own log-odds on the
     question, those that were given to what is right before, how many more than one said it, how many said something else, how many gave no
     vote. `fresh` (5,): the same if nobody said it: a constant, its own log-odds, those that nobody did, how many have voted, how many have
-    not. `joins`, `follows`: the share of its wrong answers that were said before, where something right was said too,
-    and where nothing was.
+    not. `joins`, `follows`: the share of its wrong answers that were said before, where something right was said too, and where not.
     """
 
     right: tuple[float, ...]

@@ -1,35 +1,45 @@
-"""What is expected of each model on a question before anyone is asked: its neighbours and its kind, heard together."""
+"""What is expected of each model on a question before anyone is asked: its record on that kind of question and a small net, heard together;
+and what it will cost.
+
+Which two are heard was chosen on recorded answers of mmlupro (train and validation): neighbours and a graph add nothing to these, and
+looking them up would take longer than all the rest of a round.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from routers.learned import Expected, Lessons, Prompts, Stored, logit, sigmoid
-from routers.rounds import kin
+from routers.rounds import bill, kin
+from routers.rounds.bill import Bill
 from routers.rounds.kin import Kin
-from routers.scorers import knn, two_step
-from routers.scorers.knn import Index, Neighbours
+from routers.scorers import mlp, two_step
+from routers.scorers.mlp import Mlps
 from routers.scorers.two_step import Plan
 
 if TYPE_CHECKING:
     from routers.artifacts import Tensor
+    from routers.learned import Floats
 
-NEIGHBOURS = 100
 FREEDOM = 10.0
-LITTLE_KNOWN = 4.0
-"""So many neighbours of a model's mean score are added to those that are found."""
+WIDTH = 64.0
+NET = 2.0
+"""The net's word counts for so many of the kinds'."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`near`: outcomes on like questions. `kinds`: outcomes by kind of question. `kin`: models that came later, whose columns are last."""
+    """`kinds`: outcomes by kind of question. `net`: learned from all of them. `bill`: what answers cost. `kin`: models that came later,
+    whose columns are last.
+    """
 
-    near: Neighbours
     kinds: Plan
+    net: Mlps
+    bill: Bill
     kin: Kin | None = None
 
     def expect(self, prompts: Prompts) -> Expected:
@@ -41,42 +51,39 @@ class Question:
 
     def known(self, prompts: Prompts) -> Expected:
         """Of those models alone that it was fitted to."""
-        near, kind = self.near.expect(prompts), self.kinds.expect(prompts)
-        return Expected(sigmoid((logit(near.mean) + logit(kind.mean)) / 2), near.spread)
+        kinds, net = self.kinds.expect(prompts), self.net.expect(prompts)
+        return Expected(sigmoid((logit(kinds.mean) + NET * logit(net.mean)) / (1 + NET)), net.spread)
 
     def tensors(self) -> Mapping[str, Tensor]:
-        parts = {"near": self.near.tensors(), "kinds": self.kinds.tensors(), "kin": self.kin.tensors() if self.kin is not None else {}}
+        parts = {"kinds": self.kinds.tensors(), "net": self.net.tensors(), "bill": self.bill.tensors()}
+        parts |= {"kin": self.kin.tensors()} if self.kin is not None else {}
         return {f"{part}/{name}": array for part, tensors in parts.items() for name, array in tensors.items()}
 
     def settings(self) -> Mapping[str, object]:
-        return {"near": dict(self.near.settings()), "kinds": dict(self.kinds.settings()), "kin": {}}
+        return {"kinds": dict(self.kinds.settings()), "net": dict(self.net.settings()), "bill": {}, "kin": {}}
 
 
 def fit(lessons: Lessons, seed: int) -> Question:
     """From the scores of lessons. Raises ValueError if a model has no outcome at all."""
-    near = replace(knn.fit(lessons, NEIGHBOURS, seed), shrink=LITTLE_KNOWN)
-    return Question(near, two_step.fit(lessons, FREEDOM, seed))
+    return Question(two_step.fit(lessons, FREEDOM, seed), mlp.fit(lessons, WIDTH, seed), bill.fit(lessons))
 
 
-def indexed(found: Question) -> Question:
-    """The same with an index of its neighbours, which finds nearly all of them in a fraction of the time."""
-    near = found.near
-    return found if near.index is not None else replace(found, near=replace(near, index=Index.of(near.vectors)))
-
-
-def expect_unseen(lessons: Lessons, folds: int, seed: int) -> Expected:
-    """Of each lesson, what is expected by whoever was fitted on the other folds: as little sure of it as of a new question."""
-    parts = np.random.default_rng([seed, 3]).permutation(len(lessons)) % folds
-    mean, spread = np.empty_like(lessons.scores), np.empty_like(lessons.scores)
+def expect_unseen(lessons: Lessons, folds: int, seed: int) -> tuple[Expected, Floats]:
+    """What is expected on each of the lessons by a question's model that was fitted without it, and what an answer would cost (USD)."""
+    mean, spread, costs = np.empty_like(lessons.scores), np.empty_like(lessons.scores), np.empty_like(lessons.scores)
+    fold = np.random.default_rng([seed, 3]).permutation(len(lessons)) % folds
     for part in range(folds):
-        held = np.flatnonzero(parts == part)
-        found = fit(lessons.take(np.flatnonzero(parts != part)), seed).expect(lessons.prompts.take(held))
+        held, others = np.flatnonzero(fold == part), lessons.take(np.flatnonzero(fold != part))
+        asked, prompts = fit(others, seed), lessons.prompts.take(held)
+        found = asked.expect(prompts)
         mean[held], spread[held] = found.mean, found.spread
-    return Expected(mean, spread)
+        costs[held] = asked.bill.costs(prompts, others.costs.mean(axis=0))
+    return Expected(mean, spread), costs
 
 
 def read(stored: Stored, newcomers: int = 0) -> Question:
     """Raises BadArtifact. `newcomers`: how many of the models, the last ones, came later."""
     known = stored.models[: len(stored.models) - newcomers]
+    kinds, net, paid = (stored.part(name, known) for name in ("kinds", "net", "bill"))
     later = kin.read(stored.part("kin", known), newcomers) if newcomers else None
-    return Question(knn.read(stored.part("near", known)), two_step.read(stored.part("kinds", known)), later)
+    return Question(two_step.read(kinds), mlp.read(net), bill.read(paid), later)

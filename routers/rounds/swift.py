@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from routers.rounds.guests import CAUTION, Beliefs, Manners, Said, hear, worth
+from routers.rounds.guests import BELIEVED, CAUTION, Beliefs, Manners, Said, hear, worth
 from routers.rounds.policy import HEAVIEST, SAME, STOP
 from routers.rounds.standing import AGREE_WRONGLY, LEAST, LEAST_WEIGHT, MOST, MOST_LEFT, MOST_PRICE, MOST_WEIGHT, NO_VOTE, SOME_WRONG
 
@@ -160,7 +160,7 @@ class Swift:
         price = min(question.weight, _HEAVIEST) * question.costs[j]
         if first:
             return question.expected[j] - CAUTION * question.spread[j] - price
-        return worth(self._manners, beliefs, _odds(question.expected[j]), self.silent[j]) - self.policy.margin - price
+        return BELIEVED * worth(self._manners, beliefs, _odds(question.expected[j]), self.silent[j]) - self.policy.margin - price
 
     @property
     def _manners(self) -> Manners:

@@ -218,3 +218,37 @@ async def test_a_planner_that_contradicts_its_route_is_refused() -> None:
     source = Source("test.yaml", {"models": [model("small", "http://127.0.0.1:1/v1")], "routes": [routed]})
     with pytest.raises(ConfigError, match=r"routes\[0\]\.policy\.planner\.type: a cascade needs a route of at least two models"):
         build_routes(validate(source), Registry(), source)
+
+
+async def test_what_the_client_wants_of_the_answers_words_is_not_wanted_of_what_is_asked_on_the_way() -> None:
+    wanted = {"stop": ["END"], "min_tokens": 4, "logit_bias": {"7": -100}, "top_p": 0.5}
+
+    def says(task: Task, so_far: Transcript, left: Budget) -> Sequence[Ask] | Answer:
+        if not so_far.turns:
+            return [Ask(("small",), final=False, prompt=(("user", "What do you think?"),))]
+        return [Ask(("large",), prompt=(("user", "Say it."),))]
+
+    async with planned(says) as running:
+        assert (await running.post(**chat(**wanted))).status_code == 200
+        (inner,), (last,) = asked(running, "small"), asked(running, "large")
+        assert {name: inner.get(name) for name in wanted} == {"stop": None, "min_tokens": None, "logit_bias": None, "top_p": 0.5}
+        assert {name: last.get(name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    "form", [{"structured_outputs": {"choice": ["yes", "no"]}}, {"guided_regex": "[0-9]+"}, {"guided_json": {"type": "object"}}]
+)
+async def test_an_answer_of_a_given_form_is_one_models_own(form: dict[str, Any]) -> None:
+    async with planned(asks_then_relays) as running:
+        response = await running.post(**chat(**form))
+        assert response.status_code == 200
+        document = (await running.client.get(f"/v1/decisions/{response.headers['x-router-decision-id']}")).json()
+        assert document["rounds"] == []
+        bodies = asked(running, "small") + asked(running, "large")
+        assert len(bodies) == 1
+        assert bodies[0][next(iter(form))] == next(iter(form.values()))
+
+
+async def test_a_form_that_is_not_asked_for_changes_nothing() -> None:
+    async with planned(asks_then_relays) as running:
+        assert (await running.post(**chat(guided_json=None))).json()["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0

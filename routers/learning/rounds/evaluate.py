@@ -13,9 +13,8 @@ from routers.learning import baselines
 from routers.learning.figures import Curve, Scale, hull, oracle, picks, singles
 from routers.learning.points import Points
 from routers.learning.resampling import Axis, interval, resamples
-from routers.learning.rounds.ground import ground
-from routers.learning.rounds.play import WEIGHTS, play
-from routers.learning.rounds.train import expected
+from routers.learning.rounds.play import FEW, WEIGHTS, play
+from routers.learning.rounds.train import prepared
 
 if TYPE_CHECKING:
     from routers.api import Embeddings
@@ -30,21 +29,22 @@ DEARER = 1.5
 _NOBODY: Mapping[str, Points] = MappingProxyType({})
 
 
-def points(recorded: Recorded, vectors: Embeddings, known: Experience, split: str, weights: Floats = WEIGHTS) -> tuple[Points, Floats]:
+def points(recorded: Recorded, vectors: Embeddings, known: Experience, split: str, weights: Floats | None = None) -> tuple[Points, Floats]:
     """An artifact's policy on the questions of a split, and what it expects of each model (n, m) before anyone is asked.
 
-    `vectors` (n, d): of all recorded questions. Raises ValueError if the artifact does not know one of the models.
+    `vectors` (n, d): of all recorded questions. `weights`: default: as many as of routers that ask once, unless a model joined later: then
+    a fifth of these. Raises ValueError if the artifact does not know one of the models.
     """
     missing = [name for name in recorded.models if name not in known.models]
     if missing:
         raise ValueError(f"knows nothing of {', '.join(missing)}; it was trained on {', '.join(known.models)}")
     columns = [known.models.index(name) for name in recorded.models]
-    found = expected(recorded, vectors, known.question, split).of(columns)
+    held = prepared(recorded, vectors, known.question, known.unit, known.policy.traits, split, columns)
     policy = known.policy.of(columns)
-    held = ground(recorded.split(split), found, known.unit, policy.traits)
+    weights = (FEW if any(policy.late) else WEIGHTS) if weights is None else weights
     played = play(held, policy, weights)
     settings = tuple({"weight": None if np.isinf(weight) else weight} for weight in weights.tolist())
-    return Points(settings, played.scores, played.costs * known.unit, played.calls.astype(np.float64)), found.mean.astype(np.float64)
+    return Points(settings, played.scores, played.costs * known.unit, played.calls.astype(np.float64)), held.expected.astype(np.float64)
 
 
 def evaluate(

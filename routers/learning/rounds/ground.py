@@ -74,13 +74,13 @@ class Ground:
         )
 
 
-def ground(recorded: Recorded, expected: Expected, unit: float, traits: Traits) -> Ground:
-    """`unit`: USD, the best single model's mean cost."""
+def ground(recorded: Recorded, expected: Expected, unit: float, costs: Floats) -> Ground:
+    """`unit`: USD, the best single model's mean cost. `costs`: expected, in units: (n, m), or (m,): the same on every question."""
     counts = [len(options(prompt)) or USUAL_OPTIONS for prompt in recorded.prompts]
     return Ground(
         expected.mean.astype(np.float32),
         expected.spread.astype(np.float32),
-        np.broadcast_to(traits.cost, recorded.costs.shape).astype(np.float32),
+        np.broadcast_to(costs, recorded.costs.shape).astype(np.float32),
         (recorded.costs / unit).astype(np.float32),
         recorded.scores.astype(np.float32),
         recorded.votes,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from routers.learning import figures
 from routers.learning.rounds.posterior import unbounded
 from routers.rounds.policy import STOP, spoken
 from routers.rounds.swift import Question, Swift, sides
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
     Doubles: TypeAlias = NDArray[np.float64]
 
-WEIGHTS: Doubles = np.concatenate([np.logspace(-3, 1, 33), [np.inf]])
-"""The prices of a unit of cost that a frontier is swept over; infinity is "the cheapest, once"."""
+WEIGHTS: Doubles = figures.WEIGHTS
+"""The prices of a unit of cost that a frontier is swept over: as many as of routers that ask once, for with more points it is higher."""
+FEW: Doubles = np.concatenate([np.logspace(-3, 1, 33), [np.inf]])
+"""The same where each question is played on its own, which takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Played:
     firsts: NDArray[np.int64]
 
 
-def play(ground: Ground, policy: Policy, weights: Doubles = WEIGHTS) -> Played:
+def play(ground: Ground, policy: Policy, weights: Doubles) -> Played:
     """Every question at every weight. The answer given is the likeliest; of those who gave it, the one of whom most is expected."""
     one = _play_alone if any(policy.late) else _play
     scores, costs, calls, firsts = zip(*(one(ground, policy, weight) for weight in weights.tolist()), strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from routers import artifacts
-from routers.learned import Expected, Lessons, Prompts
+from routers.learned import Lessons, Prompts
 from routers.learning.figures import hull
 from routers.learning.rounds import curves, lookahead, manners, posterior, ppo
 from routers.learning.rounds.ground import Ground, ground, traits
@@ -21,7 +21,7 @@ from routers.rounds import question
 from routers.rounds.experience import KIND
 from routers.rounds.net import Net
 from routers.rounds.policy import Policy
-from routers.rounds.standing import ASK
+from routers.rounds.standing import ASK, Traits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,7 +104,8 @@ def train(
     asked, unit = question.fit(school, seed), unit_of(recorded)
     lesson = recorded.split("train")
     known = traits(lesson, unit)
-    learned = ground(lesson, question.expect_unseen(school, FOLDS, seed), unit, known)
+    unseen, costs = question.expect_unseen(school, FOLDS, seed)
+    learned = ground(lesson, unseen, unit, costs / np.float32(unit))
     say("how likely answers are right")
     believes = posterior.fit(learned, known, seed, plan.draws)
     policy = Policy(believes, Net.fresh(np.zeros((2, ASK), np.float32), (4,), 1, seed), known)
@@ -115,7 +116,7 @@ def train(
             policy = replace(policy, posterior=posterior.fit(learned, known, seed + stage, plan.draws, came))
     if learned.models > 1:
         policy = replace(policy, manners=manners.fit(learned, policy, seed))
-    held = learned.joined(_held(recorded, vectors, asked, unit, policy))
+    held = learned.joined(prepared(recorded, vectors, asked, unit, policy.traits, "validation"))
     policy = cautious(held, policy)
     looks, kept, updates = [Look(0, worth(held, policy), None)], policy, list[ppo.Progress]()
     say(f"before any update: trust {policy.trust:g}, margin {policy.margin:g}, AIQ {looks[0].aiq:.4f}")
@@ -132,7 +133,7 @@ def train(
         say(f"update {found.update}: reward {progress.reward:.4f}, {progress.calls:.2f} asks, AIQ {found.aiq:.4f}")
 
     ppo.improve(learned, policy, Priced() if reward is None else reward, plan.pace, seed, told)
-    alone = worth(_held(recorded, vectors, asked, unit, kept), kept, WEIGHTS)
+    alone = worth(prepared(recorded, vectors, asked, unit, kept.traits, "validation"), kept, WEIGHTS)
     return Trained(asked, kept, recorded.models, unit, tuple(looks), alone, tuple(updates), seed)
 
 
@@ -161,14 +162,21 @@ def _school(recorded: Recorded, vectors: Embeddings) -> Lessons:
     return Lessons(Prompts(vectors[rows], lesson.prompts), scores, costs, lesson.models, lesson.datasets)
 
 
-def expected(recorded: Recorded, vectors: Embeddings, asked: Question, split: str) -> Expected:
-    """What is expected on the questions of a split."""
+def prepared(
+    recorded: Recorded, vectors: Embeddings, asked: Question, unit: float, traits: Traits, split: str, columns: Sequence[int] | None = None
+) -> Ground:
+    """The questions of a split, with what is expected of the models. `traits`: of all that `asked` knows. `columns`: which of these are the
+    ones that are `recorded`; default: they are the same.
+    """
+    prompts = _prompts(recorded, vectors, split)
+    found, units = asked.expect(prompts), asked.bill.costs(prompts, traits.cost * np.float32(unit)) / np.float32(unit)
+    places = list(range(len(traits.cost))) if columns is None else columns
+    return ground(recorded.split(split), found.of(places), unit, units[:, places])
+
+
+def _prompts(recorded: Recorded, vectors: Embeddings, split: str) -> Prompts:
     rows = np.flatnonzero(np.array(recorded.splits) == split)
-    return asked.expect(Prompts(vectors[rows], tuple(recorded.prompts[row] for row in rows.tolist())))
-
-
-def _held(recorded: Recorded, vectors: Embeddings, asked: Question, unit: float, policy: Policy) -> Ground:
-    return ground(recorded.split("validation"), expected(recorded, vectors, asked, "validation"), unit, policy.traits)
+    return Prompts(vectors[rows], tuple(recorded.prompts[row] for row in rows.tolist()))
 
 
 def worth(held: Ground, policy: Policy, weights: NDArray[np.float64] = COARSE) -> float:
@@ -182,7 +190,7 @@ def worth(held: Ground, policy: Policy, weights: NDArray[np.float64] = COARSE) -
 def keep(folder: Path, trained: Trained, encoder: Encoder, data_hash: str, created: datetime) -> str:
     """Writes the artifact, with its learning curve beside it, and returns its hash. Raises what artifacts.write raises."""
     origin = artifacts.Origin(KIND, trained.models, data_hash, created, artifacts.EncoderId.of(encoder), trained.metrics)
-    asked = question.indexed(trained.question)
+    asked = trained.question
     tensors = {f"question/{name}": array for name, array in asked.tensors().items()}
     tensors |= {f"policy/{name}": array for name, array in trained.policy.tensors().items()}
     looks = [{"update": look.update, "aiq": look.aiq, "reward": look.reward} for look in trained.looks]

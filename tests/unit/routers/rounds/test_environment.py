@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from routers.learning.rounds.environment import Episodes
-from routers.learning.rounds.ground import Ground, ground
+from routers.learning.rounds.ground import Ground
 from routers.learning.rounds.reward import Priced
-from routers.learning.rounds.train import Trained, expected
+from routers.learning.rounds.train import Trained, prepared
 from routers.rounds.policy import STOP
 from routers.rounds.standing import NO_VOTE
 from tests.unit.routers.rounds.recordings import Recording
@@ -16,8 +16,7 @@ from tests.unit.routers.rounds.recordings import Recording
 
 @pytest.fixture(scope="module")
 def held(made: Recording, trained: Trained) -> Ground:
-    found = expected(made.recorded, made.vectors, trained.question, "test")
-    return ground(made.recorded.split("test"), found, trained.unit, trained.policy.traits)
+    return prepared(made.recorded, made.vectors, trained.question, trained.unit, trained.policy.traits, "test")
 
 
 def episodes(held: Ground, trained: Trained, left: float = np.inf, count: int = 6) -> Episodes:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routers.learning.rounds import manners
-from routers.learning.rounds.ground import ground
-from routers.learning.rounds.train import Trained, expected
+from routers.learning.rounds.train import Trained, prepared
 from routers.rounds.guests import Beliefs, Manners, Said, forecast, hear, worth
 from routers.rounds.standing import NO_VOTE
 from tests.unit.routers.rounds.recordings import Recording
@@ -71,8 +70,7 @@ def test_who_agrees_raises_a_chance_and_who_says_something_new_is_a_side_of_its_
 
 
 def test_manners_are_learned_from_all_models_in_turn(made: Recording, trained: Trained) -> None:
-    found = expected(made.recorded, made.vectors, trained.question, "train")
-    held = ground(made.recorded.split("train"), found, trained.unit, trained.policy.traits)
+    held = prepared(made.recorded, made.vectors, trained.question, trained.unit, trained.policy.traits, "train")
     learned = manners.fit(held, trained.policy, 0)
     assert learned == manners.fit(held, trained.policy, 0)
     assert trained.policy.manners is not None

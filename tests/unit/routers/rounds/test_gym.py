@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from routers.learning.rounds.ground import Ground, ground
+from routers.learning.rounds.ground import Ground
 from routers.learning.rounds.gym import environment
 from routers.learning.rounds.reward import Priced
-from routers.learning.rounds.train import Trained, expected
+from routers.learning.rounds.train import Trained, prepared
 from routers.rounds.standing import ASK
 from tests.unit.routers.rounds.recordings import Recording
 
@@ -20,8 +20,7 @@ pytest.importorskip("gymnasium", reason="gymnasium is not installed; it is no de
 
 @pytest.fixture(scope="module")
 def held(made: Recording, trained: Trained) -> Ground:
-    found = expected(made.recorded, made.vectors, trained.question, "test")
-    return ground(made.recorded.split("test"), found, trained.unit, trained.policy.traits)
+    return prepared(made.recorded, made.vectors, trained.question, trained.unit, trained.policy.traits, "test")
 
 
 @pytest.fixture

@@ -20,10 +20,9 @@ from routers.artifacts import BadArtifact
 from routers.learned import Expected, Prompts
 from routers.learning.answers import Recorded
 from routers.learning.rounds.evaluate import points
-from routers.learning.rounds.ground import ground
 from routers.learning.rounds.joining import FEWEST, Joined, join, keep
 from routers.learning.rounds.play import one_by_one, play
-from routers.learning.rounds.train import Trained, expected, train
+from routers.learning.rounds.train import Trained, prepared, train
 from routers.learning.rounds.train import keep as keep_trained
 from routers.planners.rl_rounds import RlRounds
 from routers.rounds.experience import Experience
@@ -141,13 +140,11 @@ def test_an_artifact_without_manners_takes_nobody(base_folder: Path, made: Recor
 
 def test_until_it_is_asked_all_is_as_without_it(joined: Joined, base: Trained, made: Recording) -> None:
     known = joined.known
-    held = ground(
-        made.recorded.split("test"), expected(made.recorded, made.vectors, known.question, "test"), known.unit, known.policy.traits
-    )
+    held = prepared(made.recorded, made.vectors, known.question, known.unit, known.policy.traits, "test")
     dear = replace(held, costs=held.costs * np.array([1, 1, 1e6], np.float32))  # so that nobody asks it
     weights = np.array([0.01, 0.1, 1.0, np.inf])
-    two = made.recorded.of(["small", "middle"]).split("test")
-    old = ground(two, expected(made.recorded, made.vectors, base.question, "test"), base.unit, base.policy.traits)
+    two = made.recorded.of(["small", "middle"])
+    old = prepared(two, made.vectors, base.question, base.unit, base.policy.traits, "test")
     with_it, without = play(dear, known.policy, weights), play(old, base.policy, weights)
     np.testing.assert_array_equal(with_it.scores, without.scores)
     np.testing.assert_allclose(with_it.costs, without.costs, rtol=1e-5)
@@ -156,9 +153,7 @@ def test_until_it_is_asked_all_is_as_without_it(joined: Joined, base: Trained, m
 
 def test_the_planner_asks_it_as_it_is_played(joined: Joined, joined_folder: Path, made: Recording) -> None:
     planner, known = RlRounds(joined_folder, cost_weight=0.0), joined.known
-    held = ground(
-        made.recorded.split("test"), expected(made.recorded, made.vectors, known.question, "test"), known.unit, known.policy.traits
-    )
+    held = prepared(made.recorded, made.vectors, known.question, known.unit, known.policy.traits, "test")
     rows, asked = [place for place, name in enumerate(made.recorded.splits) if name == "test"], set()
     for place, row in enumerate(rows):
         order, given = one_by_one(Swift.of(known.policy), held, place, 0.0)

@@ -14,6 +14,8 @@ from safetensors.numpy import load_file, save
 
 from routers.api import Answer, Ask, Budget, Model, Preferences, RouteRequest, Scored, Task, Transcript, Turn
 from routers.artifacts import BadArtifact
+from routers.learned import Prompts
+from routers.planners.plain import BadPlan
 from routers.planners.rl_rounds import RlRounds
 from routers.registry import BadPlugin, Registry
 from tests.unit.routers.rounds.recordings import COSTS, MODELS, OPTIONS, Recording
@@ -128,6 +130,27 @@ def test_models_that_it_does_not_know_are_left_out(planner: RlRounds, made: Reco
     step = planner.next(asking(made, ("huge", "vast")), Transcript(), UNBOUNDED)
     assert isinstance(step, Sequence)
     assert step[0] == Ask(("huge", "vast"), purpose="unknown models")
+
+
+def test_a_route_of_nobody_that_it_knows_is_refused(planner: RlRounds) -> None:
+    planner.check(("huge", "small"), ("huge", "small", "vast"))
+    with pytest.raises(BadPlan, match="knows none of the route's models; it was made for small, middle, large"):
+        planner.check(("huge", "vast"), ("huge", "small", "vast"))
+
+
+def test_an_ask_is_priced_by_what_the_ranking_has_and_by_what_is_asked(planner: RlRounds, task: Task) -> None:
+    bill, unit = planner._known.question.bill, planner._known.unit
+    vector = task.request.embedding
+    assert vector is not None
+    shares = bill.shares(vector[None])[0]
+    assert planner._foreseen(task, [0, 2], UNBOUNDED) == pytest.approx([COSTS[0] * shares[0] / unit, COSTS[2] * shares[2] / unit])
+    unpriced = replace(task, ranking=tuple(replace(one, cost_usd=None) for one in task.ranking))
+    usual = planner._known.costs(Prompts(vector[None], (TEXT,)))[0]
+    assert planner._foreseen(unpriced, [1], UNBOUNDED) == pytest.approx([usual[1]])
+    nearly = Budget(cost_usd=COSTS[2] * 0.999)
+    assert planner._foreseen(task, [2], nearly) == pytest.approx([COSTS[2] / unit])  # which the gateway would not let it spend
+    bare = replace(task, request=replace(task.request, embedding=None))
+    assert planner._foreseen(bare, [0], UNBOUNDED) == pytest.approx([COSTS[0] / unit])
 
 
 def test_without_an_embedding_it_goes_by_what_is_known_of_models(planner: RlRounds, task: Task) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from routers.api import Answer, Budget, Model, Preferences, RouteRequest, Scored, Task, Transcript, Turn
-from routers.learning.rounds.ground import Ground, ground
-from routers.learning.rounds.train import Trained, expected
+from routers.learning.rounds.ground import Ground
+from routers.learning.rounds.train import Trained, prepared
 from routers.planners.rl_rounds import RlRounds
 from routers.rounds import policy as many
 from routers.rounds.net import Net
@@ -122,9 +122,7 @@ def test_the_planner_does_with_recorded_questions_what_training_plays(
 ) -> None:
     recorded, planner = made.recorded, RlRounds(folder, cost_weight=cost_weight)
     for split in ("train", "validation", "test"):
-        held = ground(
-            recorded.split(split), expected(recorded, made.vectors, planner._known.question, split), trained.unit, trained.policy.traits
-        )
+        held = prepared(recorded, made.vectors, planner._known.question, trained.unit, trained.policy.traits, split)
         rows = [place for place, name in enumerate(recorded.splits) if name == split]
         for row, (order, words) in zip(rows, decisions(held, trained.policy, planner.weight(None)), strict=True):
             assert asked_by(planner, made, row) == ([trained.models[place] for place in order], trained.models[words])
