@@ -22,6 +22,8 @@ from backends.places import Places
 
 # vLLM's server drops idle connections after 5 s: giving them up earlier means that a request hardly ever meets a closing one.
 IDLE_SECONDS = 4.0
+MOST_LINES = 64
+"""So many first lines of requests are remembered."""
 
 
 class Connection(asyncio.Protocol):
@@ -117,6 +119,7 @@ class Http1Transport:
         )
         self._deadlines = Deadlines() if deadlines is None else deadlines
         self._places = Places(max_connections)
+        self._first_lines: dict[tuple[str, bool, str], bytes] = {}
         self._idle: deque[Connection] = deque()
         self._open: set[Exchange] = set()
 
@@ -197,8 +200,14 @@ class Http1Transport:
         return connection
 
     def _head(self, call: Call) -> bytes:
-        base = self._root if call.from_root else self._path
-        lines = [call.method.encode(), b" ", base, call.path.encode("ascii"), b" HTTP/1.1", self._host_line]
+        line = (call.method, call.from_root, call.path)
+        first = self._first_lines.get(line)
+        if first is None:
+            base = self._root if call.from_root else self._path
+            first = b"".join((call.method.encode(), b" ", base, call.path.encode("ascii"), b" HTTP/1.1", self._host_line))
+            if len(self._first_lines) < MOST_LINES:
+                self._first_lines[line] = first
+        lines = [first]
         for name, value in call.headers:
             lines += (name, b": ", value, b"\r\n")
         if call.body or call.method != "GET":

@@ -6,9 +6,11 @@ import asyncio
 import email.utils
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from random import Random
+from types import TracebackType
+from typing import Self
 
 from msgspec import Struct
 
@@ -108,17 +110,14 @@ class RetryBudget:
         """Requests that wait for room."""
         return len(self._line)
 
-    @contextmanager
-    def request(self) -> Iterator[Retries]:
-        """Counts a request as active while it looks for an answer."""
+    def request(self) -> Retries:
+        """A request looks for an answer. Inside `with`, it counts as active."""
+        return Retries(self)
+
+    def begin(self) -> None:
+        """One more request is active."""
         self.active += 1
         self._requests.add(self._clock())
-        retries = Retries(self)
-        try:
-            yield retries
-        finally:
-            self.active -= 1
-            retries.release()
 
     def has_room(self, held: bool = False) -> bool:
         """Whether one more attempt may start now. `held`: by a request that is among those on a later attempt already."""
@@ -176,6 +175,14 @@ class Retries:
         self._budget = budget
         self._held = False
 
+    def __enter__(self) -> Self:
+        self._budget.begin()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._budget.active -= 1
+        self.release()
+
     def acquire(self) -> bool:
         """Whether this request may make one more attempt now. Those who wait come first."""
         if self._budget.waiting or not self._budget.has_room(self._held):
@@ -224,6 +231,8 @@ class Recent:
     def _move(self, now: float) -> None:
         """Forgets the seconds that are over."""
         second = int(now)
+        if second == self._newest:
+            return
         size = len(self._counts)
         for old in range(max(self._newest + 1, second - size + 1), second + 1):
             self._total -= self._counts[old % size]

@@ -82,8 +82,11 @@ class Pulse:
     async def run(self) -> None:
         """Beats until it is cancelled."""
         loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + LAG_SECONDS
-            await asyncio.sleep(LAG_SECONDS)
-            self._metrics.event_loop_lag.set(max(0.0, loop.time() - due))
+        try:
+            while True:
+                due = loop.time() + LAG_SECONDS
+                await asyncio.sleep(LAG_SECONDS)
+                self._metrics.event_loop_lag.set(max(0.0, loop.time() - due))
+                self._metrics.refresh()
+        finally:
             self._metrics.refresh()

@@ -69,24 +69,57 @@ class _Backends:
 
 
 class _Bound:
-    """What the requests of one kind write to, with its labels bound once: looking labels up costs more than counting."""
+    """What the requests of one kind write to, with its labels bound once, since looking them up costs more than counting. What only adds
+    up is kept here until `flush`: eight calls of `inc` took 3 % of a cached request.
+    """
 
-    __slots__ = ("answered", "baseline", "cache", "completion", "cost", "decided", "duration", "first_token", "overhead", "prompt")
+    __slots__ = (
+        "_answered",
+        "_baseline",
+        "_cache",
+        "_completion",
+        "_cost",
+        "_decided",
+        "_prompt",
+        "baseline_usd",
+        "completion_tokens",
+        "cost_usd",
+        "duration",
+        "first_token",
+        "overhead",
+        "prompt_tokens",
+        "requests",
+    )
 
     def __init__(self, metrics: Metrics, record: Record) -> None:
         choice = record.decision.choice
         route = metrics.route_label(record.decision.route)
         model = metrics.model_label(record.model or choice.model)
-        self.answered = metrics.requests.labels(record.endpoint, route, model, str(record.status))
+        self.requests = self.prompt_tokens = self.completion_tokens = 0
+        self.cost_usd = self.baseline_usd = 0.0
         self.duration = metrics.request_duration.labels(record.endpoint, route, model)
         self.first_token = metrics.first_token.labels(route, model)
         self.overhead = metrics.overhead.labels(record.endpoint)
-        self.decided = metrics.decisions.labels(route, metrics.model_label(choice.model), choice.reason)
-        self.cache = metrics.decision_cache.labels(record.decision.cache)
-        self.prompt = metrics.tokens.labels(model, "prompt")
-        self.completion = metrics.tokens.labels(model, "completion")
-        self.cost = metrics.cost.labels(route, model)
-        self.baseline = metrics.baseline_cost.labels(route)
+        self._answered = metrics.requests.labels(record.endpoint, route, model, str(record.status))
+        self._decided = metrics.decisions.labels(route, metrics.model_label(choice.model), choice.reason)
+        self._cache = metrics.decision_cache.labels(record.decision.cache)
+        self._prompt = metrics.tokens.labels(model, "prompt")
+        self._completion = metrics.tokens.labels(model, "completion")
+        self._cost = metrics.cost.labels(route, model)
+        self._baseline = metrics.baseline_cost.labels(route)
+
+    def flush(self) -> None:
+        """Brings the counters up to date."""
+        if not self.requests:
+            return
+        for counter in (self._answered, self._decided, self._cache):
+            counter.inc(self.requests)
+        self._prompt.inc(self.prompt_tokens)
+        self._completion.inc(self.completion_tokens)
+        self._cost.inc(self.cost_usd)
+        self._baseline.inc(self.baseline_usd)
+        self.requests = self.prompt_tokens = self.completion_tokens = 0
+        self.cost_usd = self.baseline_usd = 0.0
 
 
 class _Shown(Collector):
@@ -114,6 +147,7 @@ class Metrics:
         self._backends: set[str] = set()
         self._bound: dict[tuple[object, ...], _Bound] = {}
         self._counters: dict[tuple[object, ...], Counter] = {}
+        self._attempts: dict[tuple[str, str, str], int] = {}
         self._watched: dict[Gauge, Callable[[], float]] = {}
         self._counted: dict[Gauge, float] = {}
         self._states: Callable[[], Iterable[BackendState]] = tuple
@@ -222,7 +256,12 @@ class Metrics:
         self.watch_count(self._redis_changes, changes)
 
     def refresh(self) -> None:
-        """Brings the gauges that are watched up to date: now and then, so that other workers' scrapes see them too."""
+        """Brings what is watched or added up to date: now and then, so that other workers' scrapes see it too."""
+        for bound in self._bound.values():
+            bound.flush()
+        attempts, self._attempts = self._attempts, {}
+        for (model, backend, outcome), times in attempts.items():
+            self.count(self.attempts, model, self._backend_label(backend), outcome, amount=times)
         for gauge, value in self._watched.items():
             gauge.set(value())
 
@@ -238,9 +277,7 @@ class Metrics:
         bound = self._bound.get(key)
         if bound is None:
             bound = self._bound[key] = _Bound(self, record)
-        bound.answered.inc()
-        bound.decided.inc()
-        bound.cache.inc()
+        bound.requests += 1
         exemplar = None if trace_id is None else {"trace_id": trace_id}
         if record.seconds is not None:
             bound.duration.observe(record.seconds, exemplar)
@@ -250,7 +287,8 @@ class Metrics:
             bound.first_token.observe(record.first_byte_seconds, exemplar)
         self._count_bill(record, bound)
         for attempt in record.attempts:
-            self.count(self.attempts, attempt.model, self._backend_label(attempt.backend), attempt.outcome)
+            tried = (attempt.model, attempt.backend, attempt.outcome)
+            self._attempts[tried] = self._attempts.get(tried, 0) + 1
 
     def request_refused(self, endpoint: str, code: str, status: int, seconds: float, trace_id: str | None = None) -> None:
         """Counts a request that ended before there was a decision."""
@@ -274,15 +312,15 @@ class Metrics:
         usage = record.usage
         if usage is not None:
             if usage.prompt_tokens is not None:
-                bound.prompt.inc(usage.prompt_tokens)
+                bound.prompt_tokens += usage.prompt_tokens
             if usage.completion_tokens is not None:
-                bound.completion.inc(usage.completion_tokens)
+                bound.completion_tokens += usage.completion_tokens
         if record.planned is not None:
             self._count_rounds(record, record.planned, bound)
         elif record.cost_usd is not None:
-            bound.cost.inc(record.cost_usd)
+            bound.cost_usd += record.cost_usd
         if record.baseline_cost_usd is not None:
-            bound.baseline.inc(record.baseline_cost_usd)
+            bound.baseline_usd += record.baseline_cost_usd
 
     def _count_rounds(self, record: Record, planned: Planned, bound: _Bound) -> None:
         """Every ask counts under the model that answered it."""
@@ -290,7 +328,7 @@ class Metrics:
         self.rounds.labels(route).observe(planned.calls)
         own = planned.answer_cost_usd if planned.rounds else record.cost_usd
         if own is not None:
-            bound.cost.inc(own)
+            bound.cost_usd += own
         for turn in planned.turns:
             model = self.model_label(turn.model)
             if turn.tokens_in is not None:

@@ -117,8 +117,8 @@ class Completions:
         except asyncio.CancelledError:
             # A client that leaves is ClientGone: from outside a request is cancelled only when the process ends.
             await break_off(client, visit)
-        except Exception as error:
-            _log.error("request %s failed: %s at %s", visit.request_id, type(error).__name__, place_of(error))
+        except Exception as fault:
+            _log.error("request %s failed: %s at %s", visit.request_id, type(fault).__name__, place_of(fault))
             visit.fail(500, "internal_error")
             if not client.committed:
                 send_error(client, GatewayError("internal_error", "something went wrong in the gateway"), visit)

@@ -22,6 +22,8 @@ from gateway.guard.callers import Priority
 from routers.api import Endpoint, Preferences
 
 MAX_DEPTH = 128
+SAFE_DIGITS = 4
+"""A number of so few characters is within every range."""
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Several = Annotated[int, Meta(ge=1, le=128)]
@@ -89,6 +91,11 @@ _MODEL = re.compile(rb'"model"')
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _OWN = frozenset({"model", "router", "stream_options"})
+_COMMON = (
+    "messages prompt input stream max_tokens max_completion_tokens temperature top_p n stop seed user tools tool_choice response_format"
+)
+_MEMBER = {name: f',"{name}":'.encode() for name in _COMMON.split()}
+"""How common members begin."""
 
 
 class Wire(Struct, frozen=True, gc=False):
@@ -192,7 +199,8 @@ def _check(endpoint: Endpoint, fields: Any, members: dict[str, Raw], body: bytes
     if endpoint != "chat":
         _check_input(subject, bytes(members[subject]))
     for name, raw in members.items():
-        if memoryview(raw)[0] in b"-0123456789":
+        view = memoryview(raw)
+        if len(view) > SAFE_DIGITS and view[0] in b"-0123456789":
             try:
                 _FLOAT.decode(raw)
             except msgspec.ValidationError:
@@ -307,7 +315,7 @@ def _tail(members: Mapping[str, Raw], options: Mapping[str, Raw] | None, stream:
     parts: list[bytes | Raw] = []
     for name, raw in members.items():
         if name not in _OWN:
-            parts += (b",", encode(name), b":", raw)
+            parts += (_MEMBER.get(name) or b"," + encode(name) + b":", raw)
     if stream:
         wanted = {**(options or {}), "include_usage": Raw(b"true")}
         parts += (b',"stream_options":', encode(wanted))

@@ -64,6 +64,8 @@ class Admission(Generic[T]):
 
     def freed(self, model: str) -> None:
         """Places of this model may be free: whoever is next takes them. Those who wait in vain are told so."""
+        if not self._turns:
+            return
         now = self._clock()
         while (given := self._lines.next(model, now)) is not None:
             waiter, place = given

@@ -222,7 +222,7 @@ async def measure(args: argparse.Namespace, folder: Path) -> list[float]:
         found.append((time.process_time() - started) / (args.requests * args.connections) * 1e6)
     if profile is not None:
         profile.disable()
-        pstats.Stats(profile).sort_stats(args.sort).print_stats(60)
+        pstats.Stats(profile).sort_stats(args.sort).print_stats()
     return found
 
 

@@ -31,13 +31,11 @@ BODIES = [
 
 
 class Caller:
-    """Sends what a random generator makes up, straight into the app."""
+    """Sends what a random generator makes up."""
 
     def __init__(self, running: Running, seed: int) -> None:
         self._rng = random.Random(seed)
-        assert running.stage is not None
-        transport = httpx.ASGITransport(running.stage.switch)
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
+        self._client = httpx.AsyncClient(base_url=running.url, timeout=60)
         self.statuses: set[int] = set()
         self.junk = ""
 
