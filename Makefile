@@ -13,7 +13,7 @@ CHARTS := $(VENV)/.charts
 NOT_FAST := slow or clients or vllm or grpo or bench or deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-vllm docs dashboards chart pictures test check fast test-clients test-vllm test-grpo test-deploy bench bench-check bench-state bench-routers bench-prefix bench-goodput bench-residency bench-rounds chaos figures lock format clean system-packages
+.PHONY: help demo demo-vllm docs dashboards chart pictures test check fast test-clients test-vllm test-grpo test-deploy bench bench-check bench-peers bench-way profile bench-state bench-routers bench-prefix bench-goodput bench-residency bench-rounds chaos figures lock format clean system-packages
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,17 @@ chart: $(DEV) ## write what in helm/pointsman is made from other files
 
 pictures: $(DEV) system-packages ## draw the dashboards in docs/assets, from a quarter of an hour with some trouble in it
 	$(BIN)/python -m tests.deploy.pictures
+
+bench-way: $(DEV) ## µs of a request in the gateway itself, by room, without the kernel
+	$(BIN)/python -m tests.benchmarks.way
+	$(BIN)/python -m tests.benchmarks.way --profile --rounds 5 --top 20
+
+bench-peers: ## install the Rust routers and LiteLLM 1.80.0 beside us, for `make bench BENCH="--peers .cache/peers"`
+	tests/benchmarks/peers.sh .cache/peers
+
+profile: $(DEV) system-packages ## a flame graph of a gateway under load: .cache/profile/flame.svg
+	scripts/profile-environment.sh
+	$(BIN)/python -m tests.benchmarks.profile
 
 bench-check: $(DEV) system-packages ## is a cached decision at least 0.12 of nginx, and a stream 0.4?
 	$(BIN)/pytest -m bench -s tests/benchmarks

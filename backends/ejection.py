@@ -238,6 +238,8 @@ class Window:
 
     def _move(self, now: float) -> int:
         newest = int(now / self._seconds)
+        if newest == self._newest:
+            return newest % SLICES
         for old in range(max(self._newest + 1, newest - SLICES + 1), newest + 1):
             self._good[old % SLICES] = self._all[old % SLICES] = 0
         self._newest = max(self._newest, newest)

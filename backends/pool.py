@@ -226,6 +226,8 @@ class Pool:
         """The backend for the next call, or None if none that is in service has room."""
         if self._sleeps():
             return None
+        if len(self.backends) == 1 and (only := self.backends[0]).usable():
+            return only if only not in excluded and only.has_room() else None
         free = [backend for backend in self._in_service() if backend not in excluded and backend.has_room()]
         if not free:
             return None

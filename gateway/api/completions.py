@@ -339,7 +339,10 @@ class Completions:
 
 def media_of(reply: Reply) -> bytes:
     """The content type that a backend has given its answer."""
-    return next((value for name, value in reply.headers if name == b"content-type"), b"application/json")
+    for name, value in reply.headers:
+        if name == b"content-type":
+            return value
+    return b"application/json"
 
 
 def _recorded(visit: Visit) -> Record:

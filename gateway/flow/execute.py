@@ -367,7 +367,10 @@ def _discard(found: Reply | Failure) -> None:
 
 
 def _header(response: Response, name: bytes) -> bytes:
-    return next((value for key, value in response.headers if key == name), b"")
+    for key, value in response.headers:
+        if key == name:
+            return value
+    return b""
 
 
 async def _whole(response: Response, bound: int) -> bytes:

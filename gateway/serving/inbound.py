@@ -62,6 +62,7 @@ class Inbound:
         "_carrier",
         "_chunked",
         "_headers",
+        "_held",
         "_left",
         "_paused",
         "_waiter",
@@ -84,6 +85,7 @@ class Inbound:
         self._body: list[bytes] = []
         self._buffered = 0
         self._paused = self._chunked = False
+        self._held = b""
         self._left: int | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.fields: list[Header] = []
@@ -191,7 +193,10 @@ class Inbound:
         self._finish()
 
     def begin(self, status: int, headers: Sequence[Header], size: int | None = None) -> None:
-        """The head of an answer whose body follows. `size`: of that body, bytes; None if it is not known yet."""
+        """The head of an answer whose body follows; it goes out with the body's first part, in one write.
+
+        `size`: of that body, bytes; None if it is not known yet.
+        """
         if self.gone or self.started:
             return
         self.started = True
@@ -199,7 +204,7 @@ class Inbound:
         self._chunked = size is None and self.version == "1.1" and not self._is_bodiless(status)
         if size is None and not self._chunked:
             self.keep_alive = self._is_bodiless(status) and self.keep_alive
-        self._carrier.write(self._head(status, headers, size))
+        self._held = self._head(status, headers, size)
 
     async def drain(self) -> None:
         """Returns when the client takes more, or is gone."""
@@ -220,6 +225,8 @@ class Inbound:
             self._left -= len(data)
             if self._left < 0 or (self._left and not more):
                 raise ValueError("the answer's body is not as long as its head says")
+        if self._held:
+            data, self._held = self._held + data, b""
         if data:
             self._carrier.write(data)
         if not more:

@@ -1,10 +1,10 @@
 """µs of one request in the gateway itself, without the kernel: the whole gateway, keys, ledger and metrics on, between two ends in memory.
 
-python -m tests.benchmarks.way [--profile] [--stream] [--distinct] [--config FILE] [--rounds N]
+python -m tests.benchmarks.way [--profile] [--stream] [--distinct] [--rounds N]
 
 A client's end feeds a request's bytes and takes the answer's, a backend's end answers at the next turn of the loop; so what is timed is
-Python and its extensions alone, and a busy machine does less harm: the least of many rounds is told. `--profile` prints the functions that
-take most.
+Python and its extensions alone, and a busy machine does less harm: the least of many rounds is told. `--profile` tells each room's
+share, and the functions that take most: cProfile makes small functions look dearer than they are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gateway.app import build
 from gateway.blueprint import draw
 from gateway.guard.keys import new_key
 from gateway.reload import Switch
-from gateway.server import settings
+from gateway.server import NEW_OBJECTS, settings
 from gateway.source import Source
 from routers.registry import Registry
 
@@ -45,6 +45,18 @@ _ANSWER = json.dumps(
         "usage": {"prompt_tokens": 60, "total_tokens": 160, "completion_tokens": 100, "prompt_tokens_details": None},
     }
 ).encode()
+
+
+ROOMS = {
+    "serve": ("gateway/serving/", "gateway/reload.py", "httptools"),
+    "guard": ("gateway/guard/",),
+    "read": ("gateway/flow/wire.py", "gateway/flow/content.py"),
+    "decide": ("gateway/flow/decide.py", "gateway/flow/planning.py", "gateway/memory/", "gateway/fleet.py", "routers/"),
+    "execute": ("gateway/flow/execute.py", "gateway/flow/failures.py", "gateway/flow/answers.py", "backends/"),
+    "relay": ("gateway/flow/", "gateway/api/"),
+    "account": ("gateway/account/", "prometheus_client/", "gateway/app.py"),
+}
+"""Whose time a function's is; the first that fits."""
 
 
 class End(asyncio.Transport):
@@ -192,6 +204,25 @@ def configuration(folder: Path) -> tuple[str, dict[str, Any]]:
     }
 
 
+def room_of(place: str) -> str:
+    return next((room for room, parts in ROOMS.items() if any(part in place for part in parts)), "else")
+
+
+def by_room(stats: pstats.Stats, requests: int) -> None:
+    """Prints each room's share of the time, and its calls a request. What is built in counts for whoever calls it."""
+    found: dict[str, list[float]] = {}
+    table: dict[Any, Any] = stats.stats  # type: ignore[attr-defined]
+    for (file, _, _), (_, calls, own, _, callers) in table.items():
+        shares = [(file, calls, own)] if not file.startswith("~") else [(where[0], part[1], part[2]) for where, part in callers.items()]
+        for place, times, seconds in shares:
+            room = found.setdefault(room_of(place), [0.0, 0.0])
+            room[0] += times
+            room[1] += seconds
+    whole = sum(seconds for _, seconds in found.values())
+    for name, (calls, seconds) in sorted(found.items(), key=lambda item: -item[1][1]):
+        print(f"{name:8} {seconds / whole:6.1%} {calls / requests:7.1f} calls a request")
+
+
 async def measure(args: argparse.Namespace, folder: Path) -> list[float]:
     loop = asyncio.get_running_loop()
     parts, end = answers(args.stream)
@@ -209,6 +240,7 @@ async def measure(args: argparse.Namespace, folder: Path) -> list[float]:
     clients = [Client(protocol, make, end, loop) for protocol in protocols]
     gc.collect()
     gc.freeze()
+    gc.set_threshold(NEW_OBJECTS)
     await asyncio.gather(*(client.start(20) for client in clients))
     if not clients[0].seen.endswith(end):
         raise SystemExit(clients[0].seen.decode("latin-1"))
@@ -222,7 +254,9 @@ async def measure(args: argparse.Namespace, folder: Path) -> list[float]:
         found.append((time.process_time() - started) / (args.requests * args.connections) * 1e6)
     if profile is not None:
         profile.disable()
-        pstats.Stats(profile).sort_stats(args.sort).print_stats()
+        stats = pstats.Stats(profile)
+        by_room(stats, args.rounds * args.requests * args.connections)
+        stats.sort_stats(args.sort).print_stats(args.top)
     return found
 
 
@@ -230,6 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--sort", default="tottime")
+    parser.add_argument("--top", type=int, default=40)
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--distinct", action="store_true")
     parser.add_argument("--quiet", action="store_true")
