@@ -90,6 +90,8 @@ def start_target(name, spec, args, processes, upstreams, core):
         values["config"] = work / template.name
         values["config"].write_text(fill(template.read_text(), values))
         command = [fill(part, values) for part in spec["command"]]
+    if "prepare" in spec:
+        subprocess.run([fill(part, values) for part in spec["prepare"]], check=True, cwd=values["repo"], timeout=600)
     target.version = version_of(command[0], spec.get("distribution", name))
     env = {name: fill(value, values) for name, value in spec.get("env", {}).items()}
     target.process = processes.start(target.name, command, core, env)
