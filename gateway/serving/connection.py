@@ -137,9 +137,6 @@ class Connection(asyncio.Protocol):
             if self._line:
                 self._start(self._line.popleft())
 
-    def hang_up(self) -> None:
-        self.transport.close()
-
     def be_last(self) -> None:
         """The request that is being answered is the last one of this connection."""
         if self.busy and self._current is not None:
@@ -171,6 +168,7 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
         if self._current is not None and not self._current.complete:
             self._current.leave()
+        self._current = self._reading = None  # each holds this
         if exc is None:
             self.transport.close()
 
@@ -222,6 +220,8 @@ class Connection(asyncio.Protocol):
         head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         if self._current is None or not self._current.started or self._current.complete:
             self.transport.write(head + body)
+        if self.busy and self._current is not None:
+            self._current.leave()
         self.transport.close()
 
     # What the parser finds.

@@ -45,9 +45,6 @@ class Carrier(Protocol):
     def answered(self) -> None:
         """The answer is out."""
 
-    def hang_up(self) -> None:
-        """No answer can be completed: the client sees the connection close."""
-
 
 class Inbound:
     """A request. `target`: as its first line has it. `headers`: the last of each name, in lower case; `fields`: all, in order.
