@@ -242,17 +242,22 @@ class Inbound:
         return b"" if self._is_bodiless(status) else body
 
     def _head(self, status: int, headers: Sequence[Header], size: int | None) -> bytes:
-        parts = [_LINE[status], self._carrier.stamp]
+        stamp = self._carrier.stamp
+        parts = [_LINE[status], stamp]
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
+        lines = 2 + stamp.count(b"\n") + len(headers)
         if size is not None:
             parts.append(b"content-length: %d\r\n" % size)
+            lines += 1
         elif self._chunked:
             parts.append(b"transfer-encoding: chunked\r\n")
+            lines += 1
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
+            lines += 1
         parts.append(b"\r\n")
         head = b"".join(parts)
-        if head.count(b"\n") != head.count(b"\r\n") or b"\r\n\r\n" in head[:-4] or b"\0" in head:
+        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
             raise ValueError("a header of the answer holds a line break")
         return head
