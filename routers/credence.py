@@ -15,7 +15,7 @@ import numpy as np
 
 from routers import artifacts, record, trees
 from routers.artifacts import Artifact, BadArtifact
-from routers.learned import Prompts, Stored, encoder_of, logit, sigmoid
+from routers.learned import Prompts, Stored, encoder_of, gathered, logit, sigmoid
 from routers.looks import LOOKS
 from routers.stages import KIND
 from routers.trees import Trees
@@ -142,9 +142,8 @@ class Credence:
         return sigmoid(self.slope * self.trees.apply(of.rows) + self.shift)
 
     def tensors(self) -> Mapping[str, Tensor]:
-        asked = {f"question/{name}": array for name, array in self.question.tensors().items()}
-        lengths = {"lengths/mean": self.lengths.mean, "lengths/spread": self.lengths.spread}
-        return {**asked, **self.trees.tensors("trees"), **lengths}
+        lengths = {"mean": self.lengths.mean, "spread": self.lengths.spread}
+        return {**gathered({"question": self.question.tensors(), "lengths": lengths}), **self.trees.tensors("trees")}
 
     def settings(self) -> Mapping[str, object]:
         return {"question": dict(self.question.settings()), "slope": self.slope, "shift": self.shift}

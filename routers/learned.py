@@ -6,7 +6,7 @@ prompt. All of that is a pure function of lessons, seed and prompts. What stands
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -197,6 +197,18 @@ class Stored:
         return replace(self, values=value, prefix=f"{self.prefix}{name}/", models=models or self.models)
 
 
+def gathered(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of parts in one table; `Stored.part` finds each part's again."""
+    return {f"{part}/{name}": array for part, tensors in parts.items() for name, array in tensors.items()}
+
+
+def unseen(count: int, folds: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Deals `count` rows into folds: for each the rows in it, and all others, of which something is learned that has not seen these."""
+    fold = np.random.default_rng([seed, 3]).permutation(count) % folds
+    for part in range(folds):
+        yield np.flatnonzero(fold == part), np.flatnonzero(fold != part)
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """Mends expected outcomes so that they come true on average: logistic with one slope, and a shift for each model (m,).
@@ -258,7 +270,7 @@ def write(folder: Path, kind: str, predictor: Predictor, models: Sequence[str], 
     """Writes a fitted router as an artifact and returns its hash. Raises what artifacts.write raises."""
     origin = artifacts.Origin(kind, models, making.data_hash, making.created, artifacts.EncoderId.of(making.encoder), making.metrics)
     settings = {"router": dict(predictor.settings()), "calibration": calibration.settings()}
-    tensors = {f"router/{name}": array for name, array in predictor.tensors().items()}
+    tensors = gathered({"router": predictor.tensors()})
     return artifacts.write(folder, origin, {**tensors, **making.extra}, settings)
 
 

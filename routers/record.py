@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from routers.learned import Expected, Lessons, Prompts, Stored, logit, sigmoid
+from routers.learned import Expected, Lessons, Prompts, Stored, gathered, logit, sigmoid, unseen
 from routers.scorers import knn, two_step
 from routers.scorers.knn import Index, Neighbours
 from routers.scorers.two_step import Plan
@@ -37,7 +37,7 @@ class Record:
 
     def tensors(self) -> Mapping[str, Tensor]:
         parts = {"near": self.near.tensors(), "kinds": self.kinds.tensors()}
-        return {f"{part}/{name}": array for part, tensors in parts.items() for name, array in tensors.items()}
+        return gathered(parts)
 
     def settings(self) -> Mapping[str, object]:
         return {"near": dict(self.near.settings()), "kinds": dict(self.kinds.settings())}
@@ -57,11 +57,9 @@ def indexed(found: Record) -> Record:
 
 def expect_unseen(lessons: Lessons, folds: int, seed: int) -> Expected:
     """Of each lesson, what is expected by whoever was fitted on the other folds: as little sure of it as of a new question."""
-    parts = np.random.default_rng([seed, 3]).permutation(len(lessons)) % folds
     mean, spread = np.empty_like(lessons.scores), np.empty_like(lessons.scores)
-    for part in range(folds):
-        held = np.flatnonzero(parts == part)
-        found = fit(lessons.take(np.flatnonzero(parts != part)), seed).expect(lessons.prompts.take(held))
+    for held, others in unseen(len(lessons), folds, seed):
+        found = fit(lessons.take(others), seed).expect(lessons.prompts.take(held))
         mean[held], spread[held] = found.mean, found.spread
     return Expected(mean, spread)
 

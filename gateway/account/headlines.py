@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.account.costs import add_usage
-from gateway.account.records import Record
+from gateway.account.records import Record, milliseconds
 
 
 def headline(record: Record, place: str) -> dict[str, Any]:
@@ -34,11 +34,7 @@ def headline(record: Record, place: str) -> dict[str, Any]:
         "completion_tokens": None if usage is None else usage.completion_tokens,
         "cost_usd": record.cost_usd,
         "baseline_cost_usd": record.baseline_cost_usd,
-        "overhead_ms": _ms(record.overhead_seconds),
-        "first_byte_ms": _ms(record.first_byte_seconds) if record.stream else None,
-        "ms": _ms(record.seconds),
+        "overhead_ms": milliseconds(record.overhead_seconds),
+        "first_byte_ms": milliseconds(record.first_byte_seconds) if record.stream else None,
+        "ms": milliseconds(record.seconds),
     }
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.account.costs import add_usage
-from gateway.account.records import Record
+from gateway.account.records import Record, milliseconds
 from gateway.account.visit import Visit
 from gateway.account.words import in_words, what_followed
 
@@ -159,7 +159,7 @@ def _refused_as_json(refused: Refused) -> str:
         "endpoint": refused.endpoint,
         "status": refused.status,
         "error": refused.error,
-        "ms": _ms(refused.seconds),
+        "ms": milliseconds(refused.seconds),
     }
     return msgspec.json.encode(line).decode()
 
@@ -192,9 +192,9 @@ def _as_json(record: Record, why: str) -> str:
         "prompt_tokens": None if usage is None else usage.prompt_tokens,
         "completion_tokens": None if usage is None else usage.completion_tokens,
         "cost_usd": record.cost_usd,
-        "overhead_ms": _ms(record.overhead_seconds),
-        "first_byte_ms": _ms(record.first_byte_seconds),
-        "ms": _ms(record.seconds),
+        "overhead_ms": milliseconds(record.overhead_seconds),
+        "first_byte_ms": milliseconds(record.first_byte_seconds),
+        "ms": milliseconds(record.seconds),
     }
     if planned is not None:
         line |= {"calls": planned.calls, "single": decision.single}
@@ -214,7 +214,3 @@ def _as_text(record: Record, why: str) -> str:
         f"{record.status}  {record.endpoint:<11} {decision.route or '-':<10} -> {chosen:<12} {cost}  {milliseconds}"
         f"{planned}{retried}{error}  {why}  {decision.id}"
     )
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)

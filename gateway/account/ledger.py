@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 from gateway.account.costs import Usage
 from gateway.account.ledger_files import LedgerDown, LedgerFile
 from gateway.account.ledger_rounds import AskedEntry, PlanEntry, RoundEntry, asked_entry, plan_entry, round_entries
-from gateway.account.records import Record
+from gateway.account.records import Record, milliseconds
 from routers.api import Scored
 
 VERSION = 1
@@ -172,9 +172,9 @@ def entry(record: Record) -> RequestEntry:
         estimated=record.estimated,
         cost_usd=record.cost_usd,
         baseline_cost_usd=record.baseline_cost_usd,
-        overhead_ms=_ms(record.overhead_seconds),
-        first_byte_ms=_ms(record.first_byte_seconds),
-        ms=_ms(record.seconds),
+        overhead_ms=milliseconds(record.overhead_seconds),
+        first_byte_ms=milliseconds(record.first_byte_seconds),
+        ms=milliseconds(record.seconds),
         propensity=decision.propensity,
         shadow=choice.shadow,
         prompt=UNSET if record.text is None else record.text,
@@ -208,10 +208,6 @@ def feedback_entry(document: Mapping[str, Any], score: float, comment: str | Non
 
 def _usage(usage: Usage) -> UsageEntry:
     return UsageEntry(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.reasoning_tokens)
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _shortened(value: float) -> float:

@@ -140,11 +140,12 @@ class Record(Struct, gc=False):
             "estimated": self.estimated,
             "cost_usd": self.cost_usd,
             "baseline_cost_usd": self.baseline_cost_usd,
-            "overhead_ms": _ms(self.overhead_seconds),
-            "time_to_first_token_ms": _ms(self.first_byte_seconds) if self.stream else None,
-            "duration_ms": _ms(self.seconds),
+            "overhead_ms": milliseconds(self.overhead_seconds),
+            "time_to_first_token_ms": milliseconds(self.first_byte_seconds) if self.stream else None,
+            "duration_ms": milliseconds(self.seconds),
         }
 
 
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1000
+def milliseconds(seconds: float | None) -> float | None:
+    """As documents and lines say it, to the microsecond."""
+    return None if seconds is None else round(seconds * 1000, 3)

@@ -17,7 +17,7 @@ import numpy as np
 
 from routers import artifacts, record
 from routers.credence import Claims, Credence, Lengths, Said, claims, inputs
-from routers.learned import Lessons, Prompts, sigmoid
+from routers.learned import Lessons, Prompts, gathered, sigmoid
 from routers.learning.stopping import Ways, choose, ways
 from routers.looks import LOOKS, UNKNOWN, Options
 from routers.stages import KIND
@@ -126,7 +126,7 @@ def keep(folder: Path, fitted: Fitted, encoder: Encoder, created: datetime) -> s
     ]
     kept = replace(credence, question=record.indexed(credence.question))
     settings = {"order": names, "thresholds": [threshold] * len(names), "frontier": frontier, "credence": dict(kept.settings())}
-    tensors = {f"credence/{name}": array for name, array in kept.tensors().items()}
+    tensors = gathered({"credence": kept.tensors()})
     origin = artifacts.Origin(KIND, credence.models, fitted.data_hash, created, artifacts.EncoderId.of(encoder), fitted.metrics)
     return artifacts.write(folder, origin, tensors, settings)
 

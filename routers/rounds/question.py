@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from routers.learned import Expected, Lessons, Prompts, Stored, logit, sigmoid
+from routers.learned import Expected, Lessons, Prompts, Stored, gathered, logit, sigmoid, unseen
 from routers.rounds import bill, kin
 from routers.rounds.bill import Bill
 from routers.rounds.kin import Kin
@@ -57,7 +57,7 @@ class Question:
     def tensors(self) -> Mapping[str, Tensor]:
         parts = {"kinds": self.kinds.tensors(), "net": self.net.tensors(), "bill": self.bill.tensors()}
         parts |= {"kin": self.kin.tensors()} if self.kin is not None else {}
-        return {f"{part}/{name}": array for part, tensors in parts.items() for name, array in tensors.items()}
+        return gathered(parts)
 
     def settings(self) -> Mapping[str, object]:
         return {"kinds": dict(self.kinds.settings()), "net": dict(self.net.settings()), "bill": {}, "kin": {}}
@@ -71,10 +71,9 @@ def fit(lessons: Lessons, seed: int) -> Question:
 def expect_unseen(lessons: Lessons, folds: int, seed: int) -> tuple[Expected, Floats]:
     """What is expected on each of the lessons by a question's model that was fitted without it, and what an answer would cost (USD)."""
     mean, spread, costs = np.empty_like(lessons.scores), np.empty_like(lessons.scores), np.empty_like(lessons.scores)
-    fold = np.random.default_rng([seed, 3]).permutation(len(lessons)) % folds
-    for part in range(folds):
-        held, others = np.flatnonzero(fold == part), lessons.take(np.flatnonzero(fold != part))
-        asked, prompts = fit(others, seed), lessons.prompts.take(held)
+    for held, rest in unseen(len(lessons), folds, seed):
+        others, prompts = lessons.take(rest), lessons.prompts.take(held)
+        asked = fit(others, seed)
         found = asked.expect(prompts)
         mean[held], spread[held] = found.mean, found.spread
         costs[held] = asked.bill.costs(prompts, others.costs.mean(axis=0))

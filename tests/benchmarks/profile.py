@@ -55,16 +55,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stream", action="store_true", help="stream32 instead of json32")
     parser.add_argument("--seconds", type=int, default=8)
+    parser.set_defaults(no_pin=False, load_cores=None, target_cores=None, upstream_ports=None, peers=None, drain=10)
     args = parser.parse_args()
-    for name, value in {
-        "no_pin": False,
-        "load_cores": None,
-        "target_cores": None,
-        "upstream_ports": None,
-        "peers": None,
-        "drain": 10,
-    }.items():
-        setattr(args, name, value)
     if not SPY.exists():
         sys.exit("profile: no py-spy; run scripts/profile-environment.sh")
     args.build = build(pathlib.Path.home() / ".cache" / "pointsman-bench")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from routers import artifacts
-from routers.learned import Prompts, sigmoid
+from routers.learned import Prompts, gathered, sigmoid
 from routers.learning.rounds.ground import KNOWN
 from routers.rounds import kin
 from routers.rounds.experience import KIND, joined
@@ -173,4 +173,4 @@ def keep(folder: Path, base: Path, found: Joined, created: datetime) -> str:
 def _changed(known: Experience) -> Mapping[str, NDArray[np.generic]]:
     later = known.question.kin
     parts = {"question/kin": later.tensors() if later is not None else {}, "policy": known.policy.traits.tensors()}
-    return {f"{part}/{name}": array for part, tensors in parts.items() for name, array in tensors.items()}
+    return gathered(parts)

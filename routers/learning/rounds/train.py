@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from routers import artifacts
-from routers.learned import Lessons, Prompts
+from routers.learned import Lessons, Prompts, gathered
 from routers.learning.figures import hull
 from routers.learning.rounds import curves, lookahead, manners, posterior, ppo
 from routers.learning.rounds.ground import Ground, ground, traits
@@ -191,8 +191,7 @@ def keep(folder: Path, trained: Trained, encoder: Encoder, data_hash: str, creat
     """Writes the artifact, with its learning curve beside it, and returns its hash. Raises what artifacts.write raises."""
     origin = artifacts.Origin(KIND, trained.models, data_hash, created, artifacts.EncoderId.of(encoder), trained.metrics)
     asked = trained.question
-    tensors = {f"question/{name}": array for name, array in asked.tensors().items()}
-    tensors |= {f"policy/{name}": array for name, array in trained.policy.tensors().items()}
+    tensors = gathered({"question": asked.tensors(), "policy": trained.policy.tensors()})
     looks = [{"update": look.update, "aiq": look.aiq, "reward": look.reward} for look in trained.looks]
     policy = dict(trained.policy.settings())
     settings = {"question": dict(asked.settings()), "policy": policy, "unit_usd": trained.unit, "looks": looks}
