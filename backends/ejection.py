@@ -67,29 +67,24 @@ class Ejection:
     def answered(self, era: int | None = None) -> None:
         """A call has brought its first bytes. `era`: what the breaker's `started` returned."""
         self._breaker.answered(era)
-        self._settle()
+        if self.ejected:
+            self._settle()
 
     def finished(self, outcome: Outcome, era: int | None = None) -> None:
         """A call is over. Tells the breaker too."""
-        probing = self._breaker.state == "half_open"
-        if outcome.failed:
-            if not self._breaker.failed(era, outcome.text):
-                return
-        elif outcome.succeeded:
-            if not self._breaker.succeeded(era):
-                return
+        if outcome.succeeded:
+            if self._breaker.succeeded(era):
+                self._unreachable = 0
+                self._pool.look(self._count(True))
+        elif outcome.failed:
+            probing = self._breaker.state == "half_open"
+            if self._breaker.failed(era, outcome.text):
+                now = self._count(False)
+                self._unreachable = self._unreachable + 1 if outcome.unreachable else 0
+                self._judge(outcome, probing, now)
+                self._pool.look(now)
         else:
             self._breaker.abandoned(era)
-            return
-        self._settle()
-        now = self._pool.now()
-        self._window.add(outcome.succeeded, now)
-        self._unreachable = self._unreachable + 1 if outcome.unreachable else 0
-        if self.ejected and probing and self._breaker.state == "open":
-            self._go_on(now)
-        elif outcome.failed and (reason := self._too_many(outcome)) is not None:
-            self.offend(reason)
-        self._pool.look(now)
 
     def offend(self, reason: str) -> bool:
         """It has earned an ejection, and gets it if the pool has room for one more. Returns whether it is out now."""
@@ -107,6 +102,21 @@ class Ejection:
             self._back_at = self._pool.now()
             self._unreachable = 0
             self._window.clear()
+
+    def _count(self, good: bool) -> float:
+        """Adds a call to the window, and returns the time."""
+        if self.ejected:
+            self._settle()
+        now = self._pool.now()
+        self._window.add(good, now)
+        return now
+
+    def _judge(self, outcome: Outcome, probing: bool, now: float) -> None:
+        """What a failure leads to."""
+        if self.ejected and probing and self._breaker.state == "open":
+            self._go_on(now)
+        elif (reason := self._too_many(outcome)) is not None:
+            self.offend(reason)
 
     def _too_many(self, outcome: Outcome) -> str | None:
         bounds, in_a_row = self._pool.bounds, self._breaker.in_a_row

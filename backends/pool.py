@@ -135,15 +135,17 @@ class Backend:
         self.inflight_tokens += work.tokens
         return self.breaker.started()
 
-    def answered(self, seconds: float | None, outcome: Outcome, era: int | None = None) -> None:
-        """A call brought its first token so long after its start (None: its whole answer), or it failed."""
-        if outcome.succeeded:
+    def answered(self, seconds: float | None, outcome: Outcome, era: int | None = None) -> bool:
+        """A call brought its first token so long after its start (None: its whole answer), or it failed. Returns whether it went well."""
+        well = outcome.succeeded
+        if well:
             was_out = self.breaker.state != "closed"
             self.standing.answered(era)
             if was_out:
                 self.notify()
         if self.limit is not None and not outcome.cancelled:
-            self.limit.finished(seconds if outcome.succeeded else None, self.inflight, _is_overload(outcome))
+            self.limit.finished(seconds if well else None, self.inflight, _is_overload(outcome))
+        return well
 
     def finished(self, outcome: Outcome, work: Work = NOTHING, era: int | None = None) -> None:
         """The call is over, in whatever way."""
@@ -154,7 +156,7 @@ class Backend:
         self.inflight_tokens -= work.tokens
         self.standing.finished(outcome, era)
         self.notify()
-        if outcome.failed and self.freed is not None and self.breaker.state != "closed":
+        if self.breaker.state != "closed" and self.freed is not None and outcome.failed:
             asyncio.get_running_loop().call_later(EARLY_SECONDS + TICK, self.notify)
 
     def rest(self, seconds: float) -> None:
@@ -250,11 +252,13 @@ class Pool:
         """Whether a backend is worth waiting for: well, if full or at rest, to be woken, or loading where calls wait for that."""
         if self.residence is not None and not self.residence.serves():
             return self.residence.may_wait()
-        return any(
-            (backend.is_well() and backend.breaker.state == "closed") or (self.waits_for_loading and backend.health == "loading")
-            for backend in self.backends
-            if backend not in excluded
-        )
+        for backend in self.backends:  # the first one mostly: half the time of `any`
+            if backend not in excluded:
+                if backend.breaker.state == "closed" and backend.is_well():
+                    return True
+                if self.waits_for_loading and backend.health == "loading":
+                    return True
+        return False
 
     def _sleeps(self) -> bool:
         return self.residence is not None and not self.residence.serves()

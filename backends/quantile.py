@@ -8,6 +8,7 @@ LOWEST = 0.001
 RATIO = 1.08
 BUCKETS = 180
 """From one millisecond to about a thousand seconds."""
+_STEP = math.log(RATIO)
 
 
 class Quantile:
@@ -31,7 +32,7 @@ class Quantile:
         """Anything that is no duration (negative, NaN) is left out."""
         if not seconds >= 0:
             return
-        place = 0 if seconds <= LOWEST else min(BUCKETS - 1, 1 + int(math.log(min(seconds, 1e9) / LOWEST) / math.log(RATIO)))
+        place = 0 if seconds <= LOWEST else min(BUCKETS - 1, 1 + int(math.log(min(seconds, 1e9) / LOWEST) / _STEP))
         self._counts[place] += 1
         self._total += 1
         self._found = None

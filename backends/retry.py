@@ -220,7 +220,8 @@ class Recent:
         self._total = 0
 
     def add(self, now: float) -> None:
-        self._move(now)
+        if int(now) != self._newest:
+            self._move(now)
         self._counts[self._newest % len(self._counts)] += 1
         self._total += 1
 

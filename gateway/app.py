@@ -57,13 +57,13 @@ class Ids:
     """
 
     def __init__(self) -> None:
-        self._pool = ""
+        self._made: list[str] = []
 
     def __call__(self) -> str:
-        if not self._pool:
-            self._pool = os.urandom(12 * 256).hex()
-        found, self._pool = self._pool[:24], self._pool[24:]
-        return found
+        if not self._made:
+            digits = os.urandom(12 * 256).hex()
+            self._made = [digits[start : start + 24] for start in range(0, len(digits), 24)]
+        return self._made.pop()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class Bookkeeper:
         feed: Feed,
     ) -> None:
         self._fleet = fleet
-        self._candidates = dict(candidates)
+        self._prices = {route: [fleet[name].model.price for name in names] for route, names in candidates.items()}
         self._metrics = metrics
         self._journal = journal
         self._ledger = ledger
@@ -47,14 +47,15 @@ class Bookkeeper:
         """Works out what the answer cost, and what the dearest candidate would have cost for the same tokens."""
         model = record.model or record.decision.choice.model
         tokens = record.usage
-        record.cost_usd = cost_usd(self._fleet[model].model.price, tokens)
+        price = self._fleet[model].model.price
+        record.cost_usd = cost_usd(price, tokens)
         if record.planned is not None and record.planned.rounds:
             record.planned.answer_cost_usd = record.cost_usd
             record.cost_usd = _whole_cost(record, record.planned)
             tokens = tokens or _tokens_of_answer(record.planned, model)
-        names = self._candidates.get(record.decision.route or "", (model,))
-        costs = [cost_usd(self._fleet[name].model.price, tokens) for name in names]
-        record.baseline_cost_usd = max((cost for cost in costs if cost is not None), default=None)
+        prices = self._prices.get(record.decision.route or "") or (price,)
+        costs = [cost for one in prices if (cost := cost_usd(one, tokens)) is not None]
+        record.baseline_cost_usd = max(costs) if costs else None
 
     def close(self, visit: Visit, endpoint: Endpoint, now: float) -> None:
         """The request is over, however it went."""

@@ -103,7 +103,7 @@ class Completions:
             visit.caller = await self._gate.identify(visit.headers)
             self._limits.check(visit.caller)
             body = await read_body(inbound, self._settings.max_body_bytes)
-            async with client:
+            with client:
                 await self._serve(client, visit, body)
         except GatewayError as error:
             visit.worked = False

@@ -77,11 +77,10 @@ class LiveDecisions(EventStream):
         gateway = self._gateway
         client = Client(scope[INBOUND], gateway.deadlines, gateway.config.server.write_seconds)
         try:
-            with gateway.memory.feed.watch() as watcher:
-                async with client:
-                    client.head(200, _STREAM)
-                    await client.write(_event("hello", msgspec.json.encode(self._hello())))
-                    await self._tell(client, watcher)
+            with gateway.memory.feed.watch() as watcher, client:
+                client.head(200, _STREAM)
+                await client.write(_event("hello", msgspec.json.encode(self._hello())))
+                await self._tell(client, watcher)
         except GatewayError as error:  # nothing was sent: there was no place
             await answer(error)(scope, receive, send)
         except ClientGone:

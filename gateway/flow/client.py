@@ -15,7 +15,7 @@ from gateway.serving.inbound import Inbound
 
 
 class Client:
-    """Inside `async with client`, a client that leaves, or that takes nothing for `write_seconds`, cancels what runs there, wherever it
+    """Inside `with client`, a client that leaves, or that takes nothing for `write_seconds`, cancels what runs there, wherever it
     waits; that surfaces as ClientGone, and every `finally` on the way closes what it opened.
     """
 
@@ -61,14 +61,14 @@ class Client:
         finally:
             self._deadlines.forget(self)
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self._task = asyncio.current_task(self._deadlines.loop)
         self._inbound.on_gone = self._leave
         if self._inbound.gone:
             raise ClientGone
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._inbound.on_gone = None
         task, self._task = self._task, None
         if self.gone and task is not None and kind is asyncio.CancelledError:

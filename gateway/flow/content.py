@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,12 +12,13 @@ from msgspec import Raw, Struct
 from routers.api import Endpoint
 
 
-class _Message(Struct):
+class Message(Struct):
+    """One of a chat's. `content`: as JSON."""
+
     role: Any = None
     content: Raw = Raw(b"null")
 
 
-_MESSAGES = msgspec.json.Decoder(list[_Message])
 _STANDING = ("system", "developer")
 
 
@@ -35,15 +37,15 @@ class Conversation(Struct, frozen=True, gc=False):
 
 
 class Prompt:
-    """The `messages`, `prompt` or `input` of a request, as raw JSON, and its `tools`."""
+    """The `messages`, `prompt` or `input` of a request, as raw JSON, and its `tools`. `messages`: of a chat, decoded."""
 
     __slots__ = ("_endpoint", "_messages", "_raw", "_tools", "has_images", "size")
 
-    def __init__(self, endpoint: Endpoint, raw: Raw, tools: Raw | None) -> None:
+    def __init__(self, endpoint: Endpoint, raw: Raw, tools: Raw | None, messages: Sequence[Message] = ()) -> None:
         self._endpoint = endpoint
         self._raw = raw
         self._tools = tools
-        self._messages: list[_Message] | None = None
+        self._messages = messages
         view = bytes(raw)
         self.has_images = endpoint == "chat" and b'"image_url"' in view and self._find_images()
         self.size = self._measure(view) + (len(memoryview(tools)) if tools is not None else 0)
@@ -65,47 +67,47 @@ class Prompt:
         """None for anything but a chat with a human turn. Texts are read as texts, so marks for a cache in them change nothing."""
         if self._endpoint != "chat":
             return None
-        messages = self._decoded()
-        roles = [message.role for message in messages]
-        if "user" not in roles:
+        parts = [bytes(self._tools or b"")]
+        begins, first, newest, before, size = True, -1, -1, 0, len(parts[0])
+        for place, message in enumerate(self._messages):
+            if message.role == "user":
+                if first < 0:
+                    first = place
+                    parts.append(_text_bytes(message.content))
+                newest, before = place, size
+            elif first < 0 and message.role in _STANDING:
+                parts.append(_text_bytes(message.content))
+            else:
+                begins = False
+            size += len(memoryview(message.content))
+        if first < 0:
             return None
-        first = roles.index("user")
-        newest = first if roles.count("user") == 1 else len(roles) - 1 - roles[::-1].index("user")
-        opening = [bytes(self._tools or b"")]
-        opening += [_text_bytes(message.content) for message in messages[:first] if message.role in _STANDING]
-        opening.append(_text_bytes(messages[first].content))
-        before = messages[:newest]
         return Conversation(
-            opening=hashlib.blake2b(b"\0".join(opening), digest_size=16).digest(),
-            begins=newest == first == len(opening) - 2 == len(roles) - 1,
-            continues=newest < len(roles) - 1,
-            prefix_bytes=sum([len(memoryview(message.content)) for message in before]) + len(opening[0]),
+            opening=hashlib.blake2b(b"\0".join(parts), digest_size=16).digest(),
+            begins=begins and newest == first,
+            continues=newest < len(self._messages) - 1,
+            prefix_bytes=before,
         )
 
-    def _decoded(self) -> list[_Message]:
-        if self._messages is None:
-            self._messages = _MESSAGES.decode(self._raw)
-        return self._messages
-
     def _newest_turn(self) -> str:
-        messages = self._decoded()
+        messages = self._messages
         for message in reversed(messages):
             if message.role == "user":
                 return _plain(msgspec.json.decode(message.content))
         return _plain(msgspec.json.decode(messages[-1].content))
 
     def _find_images(self) -> bool:
-        return any(kind == "image_url" for kind in _part_types(self._decoded()))
+        return any(kind == "image_url" for kind in _part_types(self._messages))
 
     def _measure(self, view: bytes) -> int:
         if self.has_images:  # a picture in base64 is no text
-            return sum(len(_plain(msgspec.json.decode(m.content)).encode()) + 20 for m in self._decoded())
+            return sum(len(_plain(msgspec.json.decode(m.content)).encode()) + 20 for m in self._messages)
         if b"\\" not in view:
             return len(view)
         return len(view) - 3 * view.count(b"\\u")  # an escape of six bytes stands for about three of UTF-8
 
 
-def _part_types(messages: list[_Message]) -> list[Any]:
+def _part_types(messages: Sequence[Message]) -> list[Any]:
     return [
         part.get("type")
         for message in messages

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -119,7 +119,7 @@ class Decider:
         route = self._routes.get(wire.model)
         if route is None:
             return self._decision(None, self._choose_named(wire, caller, request), "bypass", request, wire)
-        if not caller.may_take(route.name) or not any(caller.may_ask(name) for name in route.models):
+        if not caller.may_take(route.name) or (caller.models is not None and not any(map(caller.may_ask, route.models))):
             raise GatewayError("model_not_allowed", f"the key may not use the route {route.name!r}", param="model")
         talk = wire.prompt.conversation()
         session = self._session(route, wire, caller, talk)
@@ -263,7 +263,7 @@ class Decider:
             request = replace(request, text=wire.prompt.text(route.text_cap))
         candidates = self._fleet.candidates(route.models)
         try:
-            if policy.instant:
+            if policy.at_once(request):
                 choice = decide(policy, request, candidates, self._rng, self._clock, started + route.deadline)
             else:
                 choice = await self._choose_in_thread(route, request, candidates, started + route.deadline)
@@ -277,21 +277,35 @@ class Decider:
         return choice
 
     async def _choose_in_thread(self, route: Route, request: RouteRequest, candidates: Sequence[Candidate], deadline: float) -> Choice:
-        """A policy that computes runs beside the event loop. If it is late, its thread goes on, and nobody waits for it."""
+        """A policy that computes runs beside the event loop. If it is late, its thread goes on, and nobody waits for it.
 
-        def think() -> Choice:
-            return decide(route.policy, request, candidates, self._rng, self._clock, deadline)
-
+        A future of the loop and one callback: `asyncio.wrap_future` and `asyncio.wait` took twice as long (28 µs instead of 15).
+        """
         if not self._places.acquire(blocking=False):
             return default_choice(route.policy, request, candidates, "deadline", self._clock)
-        job = self._threads.submit(think)
-        job.add_done_callback(lambda _: self._places.release())
-        future = asyncio.wrap_future(job)
-        done, _ = await asyncio.wait([future], timeout=deadline - self._clock())
-        if not done:
-            future.cancel()
-            return default_choice(route.policy, request, candidates, "deadline", self._clock)
-        return future.result()
+        loop = asyncio.get_running_loop()
+        chosen: asyncio.Future[Choice | None] = loop.create_future()
+
+        def hear(job: Future[Choice]) -> None:
+            if chosen.done() or job.cancelled():
+                return
+            error = job.exception()
+            chosen.set_result(job.result()) if error is None else chosen.set_exception(error)
+
+        def end(job: Future[Choice]) -> None:
+            self._places.release()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(hear, job)
+
+        job = self._threads.submit(decide, route.policy, request, candidates, self._rng, self._clock, deadline)
+        job.add_done_callback(end)
+        late = loop.call_later(deadline - self._clock(), lambda: chosen.done() or chosen.set_result(None))
+        try:
+            choice = await chosen
+        finally:
+            late.cancel()
+            job.cancel()
+        return default_choice(route.policy, request, candidates, "deadline", self._clock) if choice is None else choice
 
     def _key(self, route: Route, wire: Wire, caller: Caller) -> ChoiceKey:
         """All that a policy may read of a request, and what it decides by. Sessions and deadlines change nothing of the choice."""
@@ -310,7 +324,7 @@ _PASSING = {"unhealthy", "budget"}
 
 
 def _sorted(names: frozenset[str] | None) -> list[str] | None:
-    return sorted(names) if names else None if names is None else []
+    return None if names is None else sorted(names)
 
 
 def _without(choice: Choice, rejected: Mapping[str, str]) -> Choice | None:

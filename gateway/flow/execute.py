@@ -69,8 +69,7 @@ class Place(Struct, frozen=True, gc=False):
 
     def answered(self, seconds: float, stream: bool, outcome: Outcome) -> None:
         """The first token of a stream, or a whole answer, is here so long after the start; or there will be none."""
-        self.backend.answered(seconds if stream else None, outcome, self.era)
-        if outcome.succeeded:
+        if self.backend.answered(seconds if stream else None, outcome, self.era):
             self.served.heard(seconds, stream)
 
     def leave(self, outcome: Outcome) -> None:
@@ -146,8 +145,13 @@ class Executor:
         tried: set[Backend] = set()
         with self._budget.request() as retries:
             while True:
-                place = await self._place(errand, tried)
-                found = await self._try(place, errand, tried, retries, trail)
+                place = self._at_once(errand, tried) or await self._place(errand, tried)
+                tried.add(place.backend)
+                late = place.served.late_after(errand.wire.stream)
+                if late is None:
+                    found = await self._noted(place, errand, trail)
+                else:
+                    found = await self._hedged(place, late, errand, tried, retries, trail)
                 if isinstance(found, Reply):
                     return found
                 if not await self._may_retry(found, errand, tried, len(trail), retries):
@@ -156,8 +160,15 @@ class Executor:
                     tried.clear()
                     await asyncio.sleep(delay(len(trail), found.retry_after, self._rng))
 
+    def _at_once(self, errand: Errand, tried: set[Backend]) -> Place | None:
+        """A place at a backend, if nobody comes before this errand and its first model takes no turns with others."""
+        models = errand.models
+        if not models or self._fleet[models[0]].pool.residence is not None or self._admission.must_wait(models, errand.priority):
+            return None
+        return self._take(errand, tried)
+
     async def _place(self, errand: Errand, tried: set[Backend]) -> Place:
-        """A place at a backend, at once or when it is this errand's turn. Raises GatewayError.
+        """A place at a backend when it is this errand's turn. Raises GatewayError.
 
         Whoever chose a model that sleeps knew that it does: it is woken, and the others stand in only if that takes too long.
         """
@@ -232,12 +243,10 @@ class Executor:
         seconds = min(left, self._wait_seconds) if self._is_left(errand, tried) else 0.0
         return left > 0 and await retries.wait(seconds, lambda: self._is_left(errand, tried))
 
-    async def _try(self, place: Place, errand: Errand, tried: set[Backend], retries: Retries, trail: list[Attempt]) -> Reply | Failure:
-        """An attempt, and another one beside it if the first one's answer is late and the model is hedged."""
-        tried.add(place.backend)
-        late = place.served.late_after(errand.wire.stream)
-        if late is None:
-            return await self._noted(place, errand, trail)
+    async def _hedged(
+        self, place: Place, late: float, errand: Errand, tried: set[Backend], retries: Retries, trail: list[Attempt]
+    ) -> Reply | Failure:
+        """An attempt, and another one beside it if the first one's answer is late."""
         waiting = [place]
 
         def second() -> Coroutine[Any, Any, Reply | Failure] | None:
@@ -263,7 +272,7 @@ class Executor:
             waiting.remove(place)
         started, label = self._clock(), "cancelled"
         try:
-            found = await self._in_time(place, errand)
+            found = await (self._attempt(place, errand) if errand.deadline is None else self._in_time(place, errand, errand.deadline))
             label = found.label
         finally:
             trail.append(Attempt(place.served.model.name, place.backend.name, label, self._clock() - started))
@@ -271,12 +280,10 @@ class Executor:
             place.backend.rest(found.retry_after)
         return found
 
-    async def _in_time(self, place: Place, errand: Errand) -> Reply | Failure:
-        """An attempt within what is left of the request's own deadline. The client's impatience is no fault of the backend."""
-        if errand.deadline is None:
-            return await self._attempt(place, errand)
+    async def _in_time(self, place: Place, errand: Errand, deadline: float) -> Reply | Failure:
+        """An attempt within what is left of the request's own time. The client's impatience is no fault of the backend."""
         try:
-            async with asyncio.timeout(max(0.0, errand.deadline - self._clock())):
+            async with asyncio.timeout(max(0.0, deadline - self._clock())):
                 return await self._attempt(place, errand)
         except TimeoutError:
             return Failure(Outcome(kind="total_timeout", cancelled=True))

@@ -73,7 +73,10 @@ class Plans:
         """Who answers where one call makes the answer, and who may stand in."""
         if decision.route is None:
             return (decision.choice.model,)
-        return tuple(scored.name for scored in decision.choice.ranking if may_ask(request, scored.name))
+        ranking = decision.choice.ranking
+        if request.allowed is None:
+            return tuple([scored.name for scored in ranking])
+        return tuple(scored.name for scored in ranking if may_ask(request, scored.name))
 
     async def begin(self, route: Route, decision: Decision, request: RouteRequest, wire: Wire, left: Budget) -> Plan:
         """The plan of a planned route, and what it wants first. A request that must get one call gets it, and its planner is not asked."""

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from gateway.errors import GatewayError
-from gateway.flow.content import Prompt
+from gateway.flow.content import Message, Prompt
 from gateway.flow.malformed import diagnose
 from gateway.guard.callers import Priority
 from routers.api import Endpoint, Preferences
@@ -54,12 +54,8 @@ class _Shared(Struct):
     router: RouterFields | None = None
 
 
-class _AnyObject(Struct):
-    pass
-
-
 class _Chat(_Shared):
-    messages: Annotated[list[_AnyObject], Meta(min_length=1)] = msgspec.field(default_factory=list)
+    messages: Annotated[list[Message], Meta(min_length=1)] = msgspec.field(default_factory=list)
     max_tokens: Bound | None = None
     max_completion_tokens: Bound | None = None
     tools: list[Raw] | None = None
@@ -85,7 +81,10 @@ _FIELDS: dict[Endpoint, msgspec.json.Decoder[Any]] = {
 }
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 _FLOAT = msgspec.json.Decoder(float)
+_TYPED = {endpoint: frozenset(decoder.type.__struct_fields__) for endpoint, decoder in _FIELDS.items()}
+"""Members whose numbers have been read."""
 _HEADERS = {name: f"x-router-{name.replace('_', '-')}".encode() for name in RouterFields.__struct_fields__}
+_ANY_HEADER = frozenset(_HEADERS.values())
 _NO_PREFERENCES = Preferences()
 _MODEL = re.compile(rb'"model"')
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -129,7 +128,7 @@ def read(endpoint: Endpoint, headers: Mapping[bytes, bytes], body: bytes) -> Wir
     stream = bool(fields.stream) and endpoint != "embeddings"
     options = fields.stream_options
     wants_usage = bool(options) and bytes(options.get("include_usage", b"")) == b"true"
-    prompt = Prompt(endpoint, members[_SUBJECT[endpoint]], members.get("tools"))
+    prompt = Prompt(endpoint, members[_SUBJECT[endpoint]], members.get("tools"), getattr(fields, "messages", ()))
     return Wire(
         endpoint=endpoint,
         model=fields.model,
@@ -198,7 +197,8 @@ def _check(endpoint: Endpoint, fields: Any, members: dict[str, Raw], body: bytes
         raise GatewayError("missing_field", f"'{subject}' is required", param=subject)
     if endpoint != "chat":
         _check_input(subject, bytes(members[subject]))
-    for name, raw in members.items():
+    for name in members.keys() - _TYPED[endpoint]:
+        raw = members[name]
         view = memoryview(raw)
         if len(view) > SAFE_DIGITS and view[0] in b"-0123456789":
             try:
@@ -279,14 +279,14 @@ def _priority(fields: _Shared, headers: Mapping[bytes, bytes]) -> Priority | Non
 
 def _preferences(fields: RouterFields | None, headers: Mapping[bytes, bytes]) -> Preferences:
     """From the headers, then from the body: a field that both name is the body's."""
+    if fields is None and _ANY_HEADER.isdisjoint(headers):
+        return _NO_PREFERENCES
     given: dict[str, Any] = {}
     for name, header in _HEADERS.items():
         value = headers.get(header)
         if value is not None:
             text = value.decode("latin-1").strip()
             given[name] = [part.strip() for part in text.split(",") if part.strip()] if name in ("models", "exclude") else text
-    if fields is None and not given:
-        return _NO_PREFERENCES
     try:
         merged = msgspec.convert(given, RouterFields, strict=False)
     except msgspec.ValidationError as error:

@@ -35,7 +35,7 @@ class Admission(Generic[T]):
 
     def must_wait(self, models: Sequence[str], priority: Priority) -> bool:
         """Whether a newcomer has to get in line, as others of its class or a higher one wait for every model that it could use."""
-        return self._lines.must_wait(models, priority)
+        return bool(self._turns) and self._lines.must_wait(models, priority)
 
     async def wait(self, ticket: Ticket, find: Callable[[], T | None], give_back: Callable[[T], None]) -> T:
         """Returns a place when it is this request's turn.

@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
         "_writable",
         "loop",
         "patience",
+        "write",
     )
 
     def __init__(self, house: House, state: State, keep_alive_seconds: float) -> None:
@@ -78,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._state = state
         self.loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self.write: Callable[[bytes], None]
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         # A second request behind one that said `connection: close` is no error: it is not answered.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -107,9 +109,6 @@ class Connection(asyncio.Protocol):
     @property
     def jammed(self) -> bool:
         return self._writable is not None
-
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
 
     async def drain(self) -> None:
         if self._writable is not None:
@@ -158,6 +157,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # uvloop's own class is none of asyncio's
+        self.write = self.transport.write
         self._state.connections.add(self)
         self.patience.expect_head()
 

@@ -186,7 +186,8 @@ class Inbound:
         if self.gone or self.started:
             return
         self.started = True
-        self._carrier.write(self._head(status, [*headers, (b"content-length", b"%d" % len(body))], None) + self._seen(status, body))
+        head = self._head(status, [*headers, (b"content-length", b"%d" % len(body))], None)
+        self._carrier.write(head if self._is_bodiless(status) else head + body)
         self._finish()
 
     def begin(self, status: int, headers: Sequence[Header], size: int | None = None) -> None:
@@ -237,9 +238,6 @@ class Inbound:
 
     def _is_bodiless(self, status: int) -> bool:
         return self.method == b"HEAD" or status in _BODILESS
-
-    def _seen(self, status: int, body: bytes) -> bytes:
-        return b"" if self._is_bodiless(status) else body
 
     def _head(self, status: int, headers: Sequence[Header], size: int | None) -> bytes:
         stamp = self._carrier.stamp
