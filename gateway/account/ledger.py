@@ -17,7 +17,7 @@ from gateway.account.costs import Usage
 from gateway.account.ledger_files import LedgerDown, LedgerFile
 from gateway.account.ledger_rounds import AskedEntry, PlanEntry, RoundEntry, asked_entry, plan_entry, round_entries
 from gateway.account.records import Record, milliseconds
-from routers.api import Scored
+from routers.api import Choice, Scored
 
 VERSION = 1
 MAX_WAITING = 10_000
@@ -145,8 +145,8 @@ class FeedbackEntry(Struct, frozen=True, gc=False, tag_field="event", tag="feedb
 Entry: TypeAlias = RequestEntry | FeedbackEntry
 
 
-def entry(record: Record) -> RequestEntry:
-    """What the ledger keeps of a request that is over."""
+def entry(record: Record, candidates: list[CandidateEntry] | None = None) -> RequestEntry:
+    """What the ledger keeps of a request that is over. `candidates`: those of its choice, if they are made already."""
     decision, usage = record.decision, record.usage
     choice = decision.choice
     return RequestEntry(
@@ -163,7 +163,7 @@ def entry(record: Record) -> RequestEntry:
         policy=choice.policy,
         reason=choice.reason,
         cache=decision.cache,
-        candidates=[CandidateEntry.of(one) for one in choice.ranking],
+        candidates=candidates_of(choice) if candidates is None else candidates,
         rejected=dict(choice.rejected),
         attempts=[AttemptEntry(one.model, one.backend, one.outcome, round(one.seconds * 1000, 3)) for one in record.attempts],
         status=record.status,
@@ -182,6 +182,11 @@ def entry(record: Record) -> RequestEntry:
         plan=plan_entry(record),
         rounds=round_entries(record),
     )
+
+
+def candidates_of(choice: Choice) -> list[CandidateEntry]:
+    """Who was ranked, best first."""
+    return [CandidateEntry.of(one) for one in choice.ranking]
 
 
 def feedback_entry(document: Mapping[str, Any], score: float, comment: str | None, now: float) -> FeedbackEntry:
@@ -306,10 +311,19 @@ class Ledger:
 
 
 def _encode(found: Sequence[Record | FeedbackEntry]) -> tuple[list[bytes], int]:
-    """Their lines, and how many could not be written as JSON."""
+    """Their lines, and how many could not be written as JSON. The candidates of a remembered choice are made once."""
     lines = []
+    known: dict[int, list[CandidateEntry]] = {}
     for one in found:
         # A text with half a surrogate pair is no Unicode, and has no UTF-8.
         with contextlib.suppress(UnicodeEncodeError, msgspec.MsgspecError):
-            lines.append(msgspec.json.encode(entry(one) if isinstance(one, Record) else one))
+            lines.append(msgspec.json.encode(_entry(one, known) if isinstance(one, Record) else one))
     return lines, len(found) - len(lines)
+
+
+def _entry(record: Record, known: dict[int, list[CandidateEntry]]) -> RequestEntry:
+    choice = record.decision.choice
+    candidates = known.get(id(choice))
+    if candidates is None:
+        candidates = known[id(choice)] = candidates_of(choice)
+    return entry(record, candidates)
