@@ -85,10 +85,10 @@ class StreamFilter:
     def pass_on(self, block: bytes) -> bytes:
         """What of a block of whole events goes to the client now."""
         block = self.rest() + block
-        if _DONE in block[-32:] and (data_of(list(events(block))[-1]) or b"").strip() == _DONE:
+        if _DONE in block[-32:] and (data_of(list(events(block[-64:]))[-1]) or b"").strip() == _DONE:
             self.done = True
-        if b'"usage"' in block and _USAGE.search(block) is not None:
-            return self._read_usage(block)
+        if b'"usage"' in block and (found := _USAGE.search(block)) is not None:
+            return self._read_usage(block, found.start())
         return block if self._keep or self.done else self._hold_finish(block)
 
     def rest(self) -> bytes:
@@ -97,16 +97,17 @@ class StreamFilter:
         return held
 
     def _hold_finish(self, block: bytes) -> bytes:
-        before = block.rfind(b"\n\n", 0, max(0, len(block) - 2))
-        start = before + 2 if before >= 0 else 0
+        start = _start_of_event(block, max(0, len(block) - 2))
         if _FINISH.search(block, start) is None:
             return block
         self._held = block[start:]
         return block[:start]
 
-    def _read_usage(self, block: bytes) -> bytes:
-        kept: list[bytes] = []
-        for part in events(block):
+    def _read_usage(self, block: bytes, place: int) -> bytes:
+        """`place`: of the first usage. What comes before the chunk in front of it needs no look: often most of a block."""
+        start = _chunk_before(block, _start_of_event(block, place))
+        kept = [block[:start]]
+        for part in events(block[start:]):
             body = _usage_chunk(part)
             if body is None:
                 kept.append(part)
@@ -119,10 +120,25 @@ class StreamFilter:
         return b"".join(kept)
 
 
+def _start_of_event(block: bytes, place: int) -> int:
+    """Where the event begins that holds a place; an earlier one's beginning, where other line breaks than \\n end events."""
+    before = block.rfind(b"\n\n", 0, place)
+    return before + 2 if before >= 0 else 0
+
+
+def _chunk_before(block: bytes, start: int) -> int:
+    """Where the last chunk in front of an event begins; 0 if there is none."""
+    while start > 0:
+        start = _start_of_event(block, start - 2)
+        if block.startswith((b"data: {", b"data:{"), start):
+            break
+    return start
+
+
 def _usage_chunk(part: bytes) -> Body | None:
     """An event that holds usage; None for all others."""
-    data = data_of(part)
-    if data is None or b'"usage"' not in data:
+    data = data_of(part) if b'"usage"' in part else None
+    if data is None:
         return None
     try:
         body = BODY.decode(data)

@@ -116,3 +116,19 @@ def test_a_finish_without_usage_after_it_comes_through() -> None:
     cut = StreamFilter(False)
     assert cut.pass_on(FINISH) == b""
     assert cut.rest() == FINISH
+
+
+@pytest.mark.parametrize("gap", [b"", b": still here\n\n", b": a\n\n: b\r\n\r\n"])
+@pytest.mark.parametrize("blank", [b"\n\n", b"\r\n\r\n", b"\r\r"])
+def test_one_read_with_the_whole_stream_is_passed_on_as_many_reads_are(blank: bytes, gap: bytes) -> None:
+    text = b'data: {"choices":[{"delta":{"content":"a \\"usage\\": {1}"},"finish_reason":null}],"usage":null}' + blank
+    finish = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":null}' + blank
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4},"system_fingerprint":"vllm-1"}' + blank
+    parts = [*[text] * 50, finish + gap + usage, b"data: [DONE]" + blank]
+    by_parts, at_once = StreamFilter(False), StreamFilter(False)
+    expected = b"".join(by_parts.pass_on(part) for part in parts)
+    assert at_once.pass_on(b"".join(parts)) == expected
+    assert expected.count(b"vllm-1") == 1
+    assert expected.startswith(text * 50)
+    assert at_once.done
+    assert at_once.usage == by_parts.usage is not None
