@@ -9,7 +9,7 @@ BackendError                 nothing usable came back; `kind` says how it failed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -72,6 +72,10 @@ class Call(Struct, frozen=True, gc=False):
     from_root: bool = False
 
 
+Take = Callable[[bytes], bool]
+"""Takes the next bytes of a body, and says whether it takes more now. It neither waits nor raises."""
+
+
 class Response(Protocol):
     """The answer to a call, its body still to come. Header names are lower case."""
 
@@ -82,6 +86,12 @@ class Response(Protocol):
 
     async def read(self) -> bytes:
         """The next bytes of the body as they came off the wire, unframed; b"" at its end. Raises BackendError."""
+
+    async def pour(self, take: Take) -> bool:
+        """Hands over what has come, and all that comes, the moment it is here. Raises BackendError.
+
+        True: `take` has said that it is enough for now; what comes then waits. False: that was the body's end.
+        """
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else close the socket at once. May be called twice."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import httptools
 
-from backends.api import BackendError, Call, ConnectionLost, FailureKind, Header, InvalidResponse, TimedOut
+from backends.api import BackendError, Call, ConnectionLost, FailureKind, Header, InvalidResponse, Take, TimedOut
 
 MAX_HEAD_BYTES = 64 * 1024
 PAUSE_AT_BYTES = 256 * 1024
@@ -46,6 +46,7 @@ class Exchange:
         "_paused",
         "_sent",
         "_started",
+        "_take",
         "_timeouts",
         "_waiter",
         "headers",
@@ -61,6 +62,7 @@ class Exchange:
         self._sent = self._last = now
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Take | None = None
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._head_bytes = 0
@@ -74,7 +76,7 @@ class Exchange:
         while not self._head_done:
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            await self._turn()
 
     async def read(self) -> bytes:
         while not self._chunks:
@@ -82,7 +84,28 @@ class Exchange:
                 return b""
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            await self._turn()
+        return self._taken()
+
+    async def pour(self, take: Take) -> bool:
+        while True:
+            if self._chunks:
+                if not take(self._taken()):
+                    return True
+            elif self._complete:
+                return False
+            elif self._error is not None:
+                raise self._error
+            else:
+                self._take = take
+                try:
+                    await self._turn()
+                    if self._take is None:
+                        return True
+                finally:
+                    self._take = None
+
+    def _taken(self) -> bytes:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._buffered = 0
@@ -96,17 +119,17 @@ class Exchange:
         if not self._complete and self._error is None:
             self._error = ConnectionLost("lost", "closed by the gateway")
             self._connection.abort()
+            self._wake()
 
-    async def _wait(self) -> None:
+    def _turn(self) -> asyncio.Future[None]:
+        """Done when something has come."""
         self._waiter = waiter = self._connection.loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # What the connection tells.
 
@@ -123,11 +146,16 @@ class Exchange:
             self.fail(InvalidResponse("invalid", "the backend's answer is not HTTP/1.1"))
         if not self._head_done and self._head_bytes > MAX_HEAD_BYTES:
             self.fail(InvalidResponse("invalid", f"the response head exceeds {MAX_HEAD_BYTES} bytes"))
+        if self._complete:
+            self._parser = None  # the parser and this hold each other: left so, every call would be a cycle for the collector
+        if self._take is not None and self._chunks:
+            if not self._take(self._taken()):
+                self._take = None
+            elif not self._complete and self._error is None:
+                return  # whoever waits need not wake up for this: half the time that a chunk takes
         elif self._buffered > PAUSE_AT_BYTES and not self._paused and not self._complete:
             self._paused = True
             self._connection.pause()
-        if self._complete:
-            self._parser = None  # the parser and this hold each other: left so, every call would be a cycle for the collector
         self._wake()
 
     def ended(self, reused: bool) -> None:

@@ -17,6 +17,7 @@ from backends.api import (
     Header,
     InvalidResponse,
     Response,
+    Take,
     TimedOut,
     root_path,
 )
@@ -64,6 +65,12 @@ class HttpxResponse:
             raise translated(error) from None
         self._patience, self._waiting_for = self._idle, "idle_timeout"
         return chunk
+
+    async def pour(self, take: Take) -> bool:
+        while data := await self.read():
+            if not take(data):
+                return True
+        return False
 
     def close(self) -> None:
         if self._closing is None:

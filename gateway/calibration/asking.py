@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from backends.api import Call, Header, Response, Transport
+from backends.api import Call, Header, Response, Take, Transport
 from backends.places import Places
 from backends.retry import Outcome, RetryBudget
 from gateway.account.costs import Usage, cost_usd
@@ -95,6 +95,9 @@ class Held:
 
     async def read(self) -> bytes:
         return await self._inner.read()
+
+    async def pour(self, take: Take) -> bool:
+        return await self._inner.pour(take)
 
     def close(self) -> None:
         self._inner.close()

@@ -48,12 +48,22 @@ class Client:
         self._inbound.begin(status, headers)
 
     async def write(self, data: bytes, more: bool = True) -> None:
-        """Returns when the client's connection takes more: so a slow reader slows the backend."""
-        if self._inbound.jammed:
-            await self._unjam()
+        """A part of a stream, when the client's connection takes it: so a slow reader slows the backend."""
+        if self.jammed:
+            await self.drain()
+        self.put(data, more)
+
+    @property
+    def jammed(self) -> bool:
+        """Whether the client has yet to take what was written."""
+        return self._inbound.jammed
+
+    def put(self, data: bytes, more: bool = True) -> None:
+        """A part of a stream. If the client is jammed, wait with `drain` first."""
         self._inbound.put(data, more)
 
-    async def _unjam(self) -> None:
+    async def drain(self) -> None:
+        """Returns when the client takes more."""
         self._jammed_since = time.monotonic()
         self._deadlines.watch(self)
         try:

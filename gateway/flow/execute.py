@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any
 
 from msgspec import Struct, structs
 
-from backends.api import BackendError, Call, Header, InvalidResponse, Response
+from backends.api import BackendError, Call, Header, InvalidResponse, Response, Take
 from backends.pool import Backend
 from backends.retry import Outcome, Retries, RetryBudget, delay, is_retryable, parse_retry_after
 from backends.work import NOTHING, Work
@@ -103,9 +103,13 @@ class Reply:
         """For metrics and records: how the attempt ended."""
         return str(self.status) if self.passed_on else "ok"
 
-    async def read(self) -> bytes:
+    def read(self) -> Awaitable[bytes]:
         """The next bytes of a stream; b"" at its end. Raises BackendError."""
-        return await self._response.read()
+        return self._response.read()
+
+    def pour(self, take: Take) -> Awaitable[bool]:
+        """The bytes of a stream as they come; see `Response.pour`."""
+        return self._response.pour(take)
 
     def close(self, outcome: Outcome) -> None:
         """Frees the connection (or closes it, if the answer was not read to its end) and tells the backend how it went."""

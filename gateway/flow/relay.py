@@ -84,7 +84,8 @@ class StreamFilter:
 
     def pass_on(self, block: bytes) -> bytes:
         """What of a block of whole events goes to the client now."""
-        block = self.rest() + block
+        if self._held:
+            block = self.rest() + block
         if _DONE in block[-32:] and (data_of(list(events(block[-64:]))[-1]) or b"").strip() == _DONE:
             self.done = True
         if b'"usage"' in block and (found := _USAGE.search(block)) is not None:
@@ -178,22 +179,20 @@ async def relay_stream(
     kept up to date all the while, since a client that leaves ends this at any await.
     """
     stream = StreamFilter(keep_usage, rounds)
+    pipe = _Pipe(reply, client, stream, relayed)
     error: Code = "upstream_aborted"
     if not client.committed:
         client.head(reply.status, headers)
-    block = reply.first if decision is None else explain_first(reply.first, decision)
+    pipe.put(reply.first if decision is None else explain_first(reply.first, decision))
     try:
-        while block and not stream.done:
-            passed = rename(stream.pass_on(block), reply.served.renamed)
-            relayed.usage = stream.usage
-            relayed.events += passed.count(b"data:")
-            if passed or stream.done:
-                await client.write(passed, more=not stream.done)
-            block = await _next_block(reply) if not stream.done else b""
+        while not stream.done and not pipe.broken:
+            if client.jammed:
+                await client.drain()
+            if not await reply.pour(pipe.take):
+                pipe.flush()
+                break
     except BackendError as failure:
         error = "upstream_timeout" if failure.kind.endswith("timeout") else "upstream_aborted"
-    except EventTooLarge:
-        pass
     if stream.done:
         await _drain(reply)
         return
@@ -202,14 +201,47 @@ async def relay_stream(
     await client.write(rename(stream.rest(), reply.served.renamed) + event(cut_off.body()), more=False)
 
 
-async def _next_block(reply: Reply) -> bytes:
-    """The next whole events, what is left after the last one, or b"" at the end. Raises BackendError, EventTooLarge."""
-    assert reply.splitter is not None
-    while data := await reply.read():
-        block = reply.splitter.feed(data)
+class _Pipe:
+    """From a backend's bytes to the client's, within the call that brings them: nobody has to wake up for a chunk.
+
+    `broken`: an event exceeds the bound.
+    """
+
+    __slots__ = ("_client", "_relayed", "_renamed", "_splitter", "_stream", "broken")
+
+    def __init__(self, reply: Reply, client: Client, stream: StreamFilter, relayed: Relayed) -> None:
+        assert reply.splitter is not None
+        self._splitter = reply.splitter
+        self._renamed = reply.served.renamed
+        self._client = client
+        self._stream = stream
+        self._relayed = relayed
+        self.broken = False
+
+    def take(self, data: bytes) -> bool:
+        """The next bytes. Returns whether more can be taken now."""
+        try:
+            block = self._splitter.feed(data)
+        except EventTooLarge:
+            self.broken = True
+            return False
         if block:
-            return block
-    return reply.splitter.flush()
+            self.put(block)
+        return not self._stream.done and not self._client.jammed
+
+    def flush(self) -> None:
+        """Nothing comes any more."""
+        if rest := self._splitter.flush():
+            self.put(rest)
+
+    def put(self, block: bytes) -> None:
+        """Whole events."""
+        stream, relayed = self._stream, self._relayed
+        passed = rename(stream.pass_on(block), self._renamed)
+        relayed.usage = stream.usage
+        relayed.events += passed.count(b"data:")
+        if passed or stream.done:
+            self._client.put(passed, more=not stream.done)
 
 
 async def _drain(reply: Reply) -> None:

@@ -250,3 +250,94 @@ async def test_at_the_limit_calls_wait_in_line_and_places_come_back() -> None:
             await whole(transport, slow)
         assert await asyncio.gather(*blocked) == [(200, b"hello")] * 2
         await transport.aclose()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+async def test_what_is_poured_comes_at_once_and_whole(make: Callable[[str], Transport]) -> None:
+    got: list[bytes] = []
+    heard = asyncio.Event()
+
+    def take(data: bytes) -> bool:
+        got.append(data)
+        heard.set()
+        return True
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(CHUNKED)
+        for number in range(5):
+            writer.write(b"2\r\n%d;\r\n" % number)
+            await heard.wait()  # nothing more is sent before this much was handed over
+            heard.clear()
+        writer.write(b"0\r\n\r\n")
+        await reader.read()
+
+    async with server(talk) as url:
+        transport = make(url)
+        response = await transport.send(call())
+        assert await response.pour(take) is False
+        assert b"".join(got) == b"0;1;2;3;4;"
+        response.close()
+        await transport.aclose()
+
+
+async def test_whoever_has_enough_gets_the_rest_later(make: Callable[[str], Transport]) -> None:
+    async with server(saying(CHUNKED + b"1\r\na\r\n", b"1\r\nb\r\n", b"1\r\nc\r\n1\r\nd\r\n", b"0\r\n\r\n")) as url:
+        transport = make(url)
+        response = await transport.send(call())
+        got: list[bytes] = []
+
+        def one(data: bytes) -> bool:
+            got.append(data)
+            return False
+
+        rounds = 0
+        while await response.pour(one):
+            rounds += 1
+            await asyncio.sleep(0.03)
+        assert b"".join(got) == b"abcd"
+        assert rounds == len(got) <= 4
+        assert await response.read() == b""
+        response.close()
+        await transport.aclose()
+
+
+@pytest.mark.parametrize(
+    ("talk", "kind"),
+    [
+        (saying(CHUNKED + b"1\r\na\r\n"), "lost"),
+        (saying(CHUNKED + b"1\r\na\r\n", then=2.0), "idle_timeout"),
+        (saying(CHUNKED + b"1\r\na\r\n", b"no chunk\r\n", then=2.0), "lost invalid"),
+    ],
+)
+async def test_what_breaks_off_is_told_to_whoever_pours(make: Callable[[str], Transport], talk: Talk, kind: str) -> None:
+    async with server(talk) as url:
+        transport = make(url)
+        response = await transport.send(call())
+        got: list[bytes] = []
+
+        def take(data: bytes) -> bool:
+            got.append(data)
+            return True
+
+        with pytest.raises(BackendError) as error:
+            await response.pour(take)
+        assert error.value.kind in kind.split(" ")
+        assert got == [b"a"]
+        response.close()
+        await transport.aclose()
+
+
+async def test_a_pool_that_is_closed_leaves_no_reader_waiting() -> None:
+    async with server(saying(CHUNKED + b"1\r\na\r\n", then=5.0)) as url:
+        transport = Http1Transport(url)
+        patient = Timeouts(connect=1, first_byte=30, idle=30, total=30)
+        response = await transport.send(call(patient))
+        assert await response.read() == b"a"
+        reading = asyncio.create_task(response.read())  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        await transport.aclose()
+        with pytest.raises(BackendError, match="closed by the gateway"):
+            await asyncio.wait_for(reading, 2)
