@@ -271,3 +271,49 @@ async def test_while_the_process_is_leaving_no_connection_is_kept() -> None:
     await settle()
     assert b"connection: close\r\n" in wire.text
     assert wire.closed
+
+
+async def test_one_task_answers_them_all_unless_one_lingers_behind_its_answer() -> None:
+    tasks: list[asyncio.Task[None] | None] = []
+    gate = asyncio.Event()
+
+    async def serve(inbound: Inbound) -> None:
+        tasks.append(asyncio.current_task())
+        inbound.respond(200, PLAIN, inbound.target)
+        if b"/slow" in inbound.target:
+            await gate.wait()
+
+    connection, wire, state = opened(serve)
+    for target in (b"/1", b"/2", b"/slow", b"/3", b"/4"):
+        connection.data_received(GET.replace(b"/a", target))
+        await settle()
+        assert wire.writes.pop().endswith(target + b"?b=c")
+    assert len({*tasks[:3]}) == 1
+    assert len({*tasks[3:]}) == 1, "the one that was free last goes on"
+    assert tasks[0] is not tasks[3]
+    assert state.tasks == {tasks[0]}, "it has something to do yet"
+    gate.set()
+    await settle()
+    assert state.tasks == set()
+    connection.connection_lost(None)
+    await settle()
+    assert [task.done() for task in tasks if task is not None] == [True] * 5
+
+
+async def test_a_handler_that_breaks_behind_its_answer_does_not_cost_the_next_one() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+
+    async def serve(inbound: Inbound) -> None:
+        inbound.respond(200, PLAIN, inbound.target)
+        if b"/bad" in inbound.target:
+            raise RuntimeError("later")
+
+    connection, wire, state = opened(serve)
+    for target in (b"/bad", b"/1"):
+        connection.data_received(GET.replace(b"/a", target))
+        await settle()
+        assert wire.writes[-1].endswith(target + b"?b=c")
+    assert (state.tasks, wire.closed) == (set(), False)
+    connection.connection_lost(None)
+    await settle()
