@@ -13,7 +13,7 @@ CHARTS := $(VENV)/.charts
 NOT_FAST := slow or clients or vllm or grpo or bench or deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-vllm docs dashboards chart pictures test check fast test-clients test-vllm test-grpo test-deploy bench bench-check bench-peers bench-way profile bench-state bench-routers bench-prefix bench-goodput bench-residency bench-rounds chaos figures lock format clean system-packages
+.PHONY: help demo demo-vllm docs dashboards chart pictures test check fast test-clients test-vllm test-grpo test-deploy bench bench-check bench-growth bench-steady bench-workers bench-micro bench-peers bench-way profile bench-state bench-routers bench-prefix bench-goodput bench-residency bench-rounds chaos figures lock format clean system-packages
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -100,6 +100,19 @@ bench-residency: $(DEV) ## switches and waiting, 20 experts with memory for 4: o
 
 bench-rounds: $(DEV) ## train rl_rounds and cascade on recorded answers, and hold them to what one call can do
 	$(BIN)/pytest -m bench -s tests/learning/test_rounds.py tests/learning/test_cascade.py
+
+bench-growth: $(DEV) ## requests/s and p99 over connections, bodies, models, routes, keys and open streams; draws docs/growth
+	$(BIN)/python -m tests.benchmarks.growth $(GROWTH)
+
+bench-steady: $(DEV) ## 100,000 requests to one worker: do memory and gauges stand still, and how late is the event loop?
+	$(BIN)/python -m tests.benchmarks.steady $(STEADY)
+
+bench-workers: $(DEV) ## one worker against two, on two cores that load and servers share
+	$(BIN)/python -m tests.benchmarks.workers
+
+bench-micro: $(DEV) ## µs of the functions that each request calls, one by one
+	$(BIN)/pytest -q -p benchmark --benchmark-disable-gc --benchmark-max-time=0.3 --benchmark-sort=name \
+		--benchmark-columns=min,median,iqr,rounds tests/benchmarks/micro
 
 chaos: $(DEV) system-packages ## three minutes of traffic while experts, Redis and a gateway break and mend
 	$(BIN)/python -m tests.chaos $(CHAOS)
