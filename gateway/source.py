@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 Key = str | int
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's where PyYAML was built with it, as its wheels are: five times as fast, which a file of 100,000 keys feels."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -72,7 +75,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Source:
 def parse(text: str, file: str, environment: Mapping[str, str]) -> Source:
     """As `load`, for a text."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise ConfigError(file, [Problem("", line, f"not valid YAML: {error.problem or error.context}")]) from None

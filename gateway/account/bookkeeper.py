@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
-from gateway.account.costs import Usage, add_usage, cost_usd
+from gateway.account.costs import Usage, add_usage, cost_usd, dearest
 from gateway.account.journal import Journal
 from gateway.account.ledger import Ledger
 from gateway.account.metrics import Metrics
@@ -35,7 +35,7 @@ class Bookkeeper:
         feed: Feed,
     ) -> None:
         self._fleet = fleet
-        self._prices = {route: [fleet[name].model.price for name in names] for route, names in candidates.items()}
+        self._prices = {route: dearest(fleet[name].model.price for name in names) for route, names in candidates.items()}
         self._metrics = metrics
         self._journal = journal
         self._ledger = ledger
@@ -53,7 +53,7 @@ class Bookkeeper:
             record.planned.answer_cost_usd = record.cost_usd
             record.cost_usd = _whole_cost(record, record.planned)
             tokens = tokens or _tokens_of_answer(record.planned, model)
-        prices = self._prices.get(record.decision.route or "") or (price,)
+        prices = (price,) if record.decision.route is None else self._prices.get(record.decision.route, (price,))
         costs = [cost for one in prices if (cost := cost_usd(one, tokens)) is not None]
         record.baseline_cost_usd = max(costs) if costs else None
 

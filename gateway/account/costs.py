@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -75,6 +75,25 @@ def cost_usd(price: Price | None, usage: Usage | None) -> float | None:
         thought = price.output if price.reasoning is None else price.reasoning
         tokens = (prompt - cached) * price.input + cached * cached_input + (completion - reasoning) * price.output + reasoning * thought
     return tokens / 1_000_000 + price.request
+
+
+def dearest(prices: Iterable[Price | None]) -> tuple[Price, ...]:
+    """Those of some prices at one of which a call costs most, whatever its tokens are: for a route of many models they are few."""
+    found: list[Price] = []
+    for price in dict.fromkeys(prices):
+        if price is not None and not any(_is_never_dearer(price, other) for other in found):
+            found = [other for other in found if not _is_never_dearer(other, price)] + [price]
+    return tuple(found)
+
+
+def _is_never_dearer(one: Price, other: Price) -> bool:
+    return all(mine <= yours for mine, yours in zip(_rates(one), _rates(other), strict=True))
+
+
+def _rates(price: Price) -> tuple[float, ...]:
+    cached = price.input if price.cached_input is None else price.cached_input
+    reasoning = price.output if price.reasoning is None else price.reasoning
+    return (price.input, price.output, cached, reasoning, price.request)
 
 
 def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:

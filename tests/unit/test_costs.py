@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.account.costs import MOST_TOKENS, CompletionDetails, PromptDetails, Usage, cost_usd
+from gateway.account.costs import MOST_TOKENS, CompletionDetails, PromptDetails, Usage, cost_usd, dearest
 from gateway.flow.answers import usage_of
 from gateway.flow.relay import StreamFilter
 from gateway.sections.models import PriceSection
@@ -172,3 +172,29 @@ def test_a_price_is_a_number_from_zero_up(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=key):
         PriceSection.model_validate({"input": 1, "output": 2, key: value})
     assert Price(**PriceSection(input=1, output=2).model_dump()) == Price(1, 2)
+
+
+RATE = st.sampled_from([0.0, 0.1, 0.5, 2.0])
+ROUND_PRICES = st.builds(Price, RATE, RATE, st.none() | RATE, st.none() | RATE, RATE)
+
+
+@given(
+    prices=st.lists(st.none() | ROUND_PRICES, max_size=8),
+    prompt=st.integers(0, 5000),
+    completion=st.integers(0, 5000),
+    cached=st.integers(0, 6000),
+    reasoning=st.integers(0, 6000),
+)
+def test_no_price_costs_more_than_the_dearest_ones(
+    prices: list[Price | None], prompt: int, completion: int, cached: int, reasoning: int
+) -> None:
+    usage = Usage(prompt, completion, PromptDetails(cached), CompletionDetails(reasoning))
+    costs = [cost for price in prices if (cost := cost_usd(price, usage)) is not None]
+    few = dearest(prices)
+    assert set(few) <= set(prices)
+    assert max((cost_usd(price, usage) or 0.0 for price in few), default=None) == (pytest.approx(max(costs)) if costs else None)
+
+
+def test_of_two_prices_that_go_together_one_is_dearest() -> None:
+    assert dearest([Price(1, 2), None, Price(2, 4), Price(2, 4), Price(0.5, 4)]) == (Price(2, 4),)
+    assert dearest([Price(1, 5), Price(5, 1)]) == (Price(1, 5), Price(5, 1))
