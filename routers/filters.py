@@ -14,6 +14,10 @@ class AllowList:
         allowed = (request.allowed is None or name in request.allowed) and (wishes.models is None or name in wishes.models)
         return None if allowed and name not in wishes.exclude else "not_allowed"
 
+    def is_idle(self, request: RouteRequest) -> bool:
+        wishes = request.preferences
+        return request.allowed is None and wishes.models is None and not wishes.exclude
+
 
 class Capability:
     """Only models that have the endpoint and everything that the request uses: tools, json_schema, vision."""
@@ -42,6 +46,9 @@ class MaxCost:
         cost = expected_cost(request, candidate)
         return None if cost is not None and cost <= bound else "max_cost"
 
+    def is_idle(self, request: RouteRequest) -> bool:
+        return request.preferences.max_cost_usd is None
+
 
 class Budget:
     """Only models at which the request cannot cost more than what is left of the caller's budget. Without a price nobody can tell."""
@@ -51,6 +58,9 @@ class Budget:
             return None
         cost = possible_cost(request, candidate)
         return None if cost is not None and cost <= request.budget_usd else "budget"
+
+    def is_idle(self, request: RouteRequest) -> bool:
+        return request.budget_usd is None
 
 
 class Health:

@@ -70,7 +70,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """Outcomes to learn from: n prompts, m models. `scores`, `costs`: float32 (n, m), NaN where unknown. `datasets`: n names.
+    """Outcomes to learn from: n prompts, m models. `scores`, `costs`: float32 (n, m), NaN where unknown. `datasets`: n names, or nothing.
 
     `aside`: float32 (n, x), outcomes of other models on the same prompts, NaN where unknown: they tell hard prompts from easy ones.
     `aside_cards`: what is known of these x models, or nothing: they also teach what a card says of a model.
@@ -108,7 +108,7 @@ class Lessons:
 
     def take(self, rows: Rows) -> Lessons:
         """The lessons at these places."""
-        datasets = tuple(self.datasets[row] for row in rows.tolist())
+        datasets = tuple(self.datasets[row] for row in rows.tolist()) if self.datasets else ()
         aside = None if self.aside is None else self.aside[rows]
         prompts, scores, costs = self.prompts.take(rows), self.scores[rows], self.costs[rows]
         return replace(self, prompts=prompts, scores=scores, costs=costs, datasets=datasets, aside=aside)
@@ -219,6 +219,10 @@ class Calibration:
     slope: float
     shifts: Floats
     spread: float = 1.0
+    changes: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "changes", bool(self.slope != 1.0 or self.spread != 1.0 or self.shifts.any()))
 
     @classmethod
     def none(cls, models: int) -> Self:
@@ -226,7 +230,7 @@ class Calibration:
         return cls(1.0, np.zeros(models, dtype=np.float32))
 
     def apply(self, found: Expected) -> Expected:
-        if self.slope == 1.0 and self.spread == 1.0 and not self.shifts.any():
+        if not self.changes:
             return found
         mean = sigmoid(self.slope * logit(found.mean) + self.shifts)
         return Expected(mean, found.spread * np.float32(self.spread))
@@ -275,11 +279,15 @@ def write(folder: Path, kind: str, predictor: Predictor, models: Sequence[str], 
 
 
 class LearnedScorer:
-    """A router that was fitted to outcomes. `artifact`: a folder made by `pointsman train`. Models that it does not know get no opinion."""
+    """A router that was fitted to outcomes. `artifact`: a folder made by `pointsman train`. Models that it does not know get no opinion.
+
+    `quick`: a family's promise, held against `make bench-routers`: see `routers.api.Scorer`.
+    """
 
     kind: ClassVar[str]
     needs: frozenset[Need] = frozenset({"text", "embedding"})
     instant = False
+    quick = False
     predicts: Literal["quality"] = "quality"
 
     def __init__(self, artifact: Path) -> None:

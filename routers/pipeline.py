@@ -34,12 +34,18 @@ from routers.api import (
     Transcript,
 )
 from routers.expectation import expected_cost
+from routers.ranking import known, rank
 from routers.scorers.cost import Cost
 
 T = TypeVar("T")
 Opinions = dict[str, dict[str, float]]
 _ROUNDING = 1e-6
 """By so much the sum of a picker's chances may differ from 1."""
+_TEXTS = (str, bytes)
+NOTED = 20e-6
+"""Seconds from which on a filter's time is noted: most take one or two millionths, and the books about them would take more."""
+SHORT = 2_000
+"""Characters of a text on which a `quick` policy decides on the event loop: of words that nobody ever wrote, so many take milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +60,11 @@ class Weighted:
 class Policy:
     """How a route decides. `default`: serves when the policy itself cannot say. `encoder`: None unless a scorer reads embeddings.
 
-    `needs`: what the scorers read beyond the counts. `instant`: a decision takes microseconds, so it may run on the event loop.
+    `needs`: what the scorers read beyond the counts. `instant`: a decision takes microseconds, so it may run on the event loop. `quick`: on
+    a short text it takes a few hundred, and through a thread a good deal more.
     `cacheable`: the same request would get the same choice a moment later. `artifacts`: hashes of what its scorers and its picker were
     loaded from.
+    `rules`: its filters, each with what says that it objects to nobody (None: it cannot say).
     `learners`: its plugins that want to hear how it went, by name. `keepers`: those of them that keep what they learned.
     """
 
@@ -73,7 +81,9 @@ class Policy:
         "needs",
         "picker",
         "planner",
+        "quick",
         "revised",
+        "rules",
         "scorers",
     )
 
@@ -89,6 +99,7 @@ class Policy:
     ) -> None:
         self.name = name
         self.filters = tuple(filters)
+        self.rules = tuple((name, rule, getattr(rule, "is_idle", None)) for name, rule in filters)
         self.scorers = tuple(scorers)
         self.picker = picker
         self.planner = planner
@@ -96,6 +107,7 @@ class Policy:
         self.encoder = encoder
         self.needs = frozenset[Need]().union(*(weighted.scorer.needs for weighted in scorers))
         self.instant = encoder is None and all(weighted.scorer.instant for weighted in scorers)
+        self.quick = _is_quick(encoder) and all(one.scorer.instant or _is_quick(one.scorer) for one in scorers)
         self.cacheable = picker.deterministic and "load" not in self.needs
         loaded: list[object] = [*(weighted.scorer for weighted in scorers), picker, planner]
         self.artifacts = tuple(str(getattr(plugin, "artifact_hash", "")) for plugin in loaded)
@@ -104,6 +116,10 @@ class Policy:
         self.learners: tuple[tuple[str, Learner], ...] = tuple((name, cast(Learner, plugin)) for name, plugin in hearing)
         self.keepers: tuple[tuple[str, Keeper], ...] = tuple((name, cast(Keeper, plugin)) for name, plugin in hearing if _keeps(plugin))
         self.revised: tuple[object, ...] = tuple(plugin for _, plugin in hearing if hasattr(plugin, "revision"))
+
+    def at_once(self, request: RouteRequest) -> bool:
+        """Whether a decision on this request takes so little that it may run on the event loop."""
+        return self.instant or (self.quick and len(request.text) <= SHORT)
 
     @property
     def revisions(self) -> tuple[str, ...]:
@@ -127,8 +143,11 @@ class _Notes:
     seconds: dict[str, float] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
-    def call(self, name: str, plugin: Callable[[], T]) -> T | None:
-        """What a plugin returns; None if it raises. The border of a plugin: nothing that it does may cost more than its opinion."""
+    def call(self, name: str, plugin: Callable[[], T], least: float = 0.0) -> T | None:
+        """What a plugin returns; None if it raises. The border of a plugin: nothing that it does may cost more than its opinion.
+
+        `least`: seconds from which on it is noted how long it took.
+        """
         started = self.clock()
         try:
             return plugin()
@@ -136,7 +155,9 @@ class _Notes:
             self.errors[name] = f"raised {type(error).__name__}"
             return None
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + self.clock() - started
+            taken = self.clock() - started
+            if taken >= least:
+                self.seconds[name] = self.seconds.get(name, 0.0) + taken
 
 
 def step(planner: Planner, task: Task, so_far: Transcript, left: Budget) -> Sequence[Ask] | Answer | None:
@@ -162,13 +183,13 @@ def decide(
         return _choice(policy, "deadline", _default_order(policy, request, left), rejected, notes)
     if not opinions:
         return _choice(policy, "no_opinion", _default_order(policy, request, left), rejected, notes)
-    ranked = _rank(policy, request, left, opinions)
-    picked = notes.call("picker", lambda: _checked_pick(policy.picker.pick(request, tuple(ranked), rng), ranked))
+    ranked = tuple(rank(_scorers(policy, request), request, left, opinions))
+    picked = notes.call("picker", lambda: _checked_pick(policy.picker.pick(request, ranked, rng), ranked))
     if picked is None or isinstance(picked, str):
         notes.errors.setdefault("picker", picked or "returned something else than the candidates")
         return _choice(policy, "best_score", ranked, rejected, notes)
     shadow = None if picked.shadow is None else _shadow(picked.shadow, ranked, notes)
-    return replace(_choice(policy, "best_score", picked, rejected, notes), shadow=shadow)
+    return _choice(policy, "best_score", picked, rejected, notes, shadow)
 
 
 def rejection(policy: Policy, request: RouteRequest, candidate: Candidate) -> str | None:
@@ -193,28 +214,51 @@ def default_choice(
     return _choice(policy, reason, _default_order(policy, request, left), rejected, notes)
 
 
+def _is_quick(plugin: object) -> bool:
+    return plugin is None or bool(getattr(plugin, "quick", False))
+
+
 def _keeps(plugin: object) -> bool:
     return hasattr(plugin, "keep") and hasattr(plugin, "snapshot_seconds")
 
 
-def _choice(policy: Policy, reason: Reason, ranking: Sequence[Scored], rejected: Mapping[str, str], notes: _Notes) -> Choice:
-    return Choice(policy.name, reason, tuple(ranking), rejected, notes.seconds, notes.errors)
+def _choice(
+    policy: Policy, reason: Reason, ranking: Sequence[Scored], rejected: Mapping[str, str], notes: _Notes, shadow: str | None = None
+) -> Choice:
+    return Choice(policy.name, reason, tuple(ranking), rejected, notes.seconds, notes.errors, shadow)
 
 
 def _filter(
     policy: Policy, request: RouteRequest, candidates: Sequence[Candidate], notes: _Notes
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """Who passes, and why the others do not: the first filter that objects names the reason."""
-    left, rejected = [], {}
-    for candidate in candidates:
-        reason = _first_objection(policy, request, candidate, notes)
-        if reason is None:
-            left.append(candidate)
-        else:
-            rejected[candidate.name] = reason
+    """Who passes, and why the others do not: the first filter that objects names the reason. A filter is timed once for all candidates."""
+    left, reasons = list(candidates), dict[str, str]()
+    for name, rule, is_idle in policy.rules:
+        if is_idle is not None and is_idle(request):
+            continue
+        found = _objections(name, rule, request, left, notes)
+        if found.count(None) < len(found):
+            reasons.update((one.name, str(reason)) for one, reason in zip(left, found, strict=True) if reason is not None)
+            left = [one for one, reason in zip(left, found, strict=True) if reason is None]
+    rejected = {one.name: reasons[one.name] for one in candidates if one.name in reasons} if reasons else reasons
     if not left:
         raise NoCandidate(rejected)
     return left, rejected
+
+
+def _objections(name: str, rule: Filter, request: RouteRequest, candidates: Sequence[Candidate], notes: _Notes) -> list[str | None]:
+    """What a filter says of each candidate; of one at which it raises, nothing."""
+    found: list[str | None] = []
+
+    def ask() -> None:
+        for candidate in candidates[len(found) :]:
+            found.append(rule.reject(request, candidate))
+
+    while len(found) < len(candidates):
+        notes.call(name, ask, NOTED)
+        if len(found) < len(candidates):
+            found.append(None)
+    return found
 
 
 def _first_objection(policy: Policy, request: RouteRequest, candidate: Candidate, notes: _Notes) -> str | None:
@@ -231,15 +275,16 @@ def _ask_scorers(policy: Policy, request: RouteRequest, candidates: Sequence[Can
     if encoder is not None:
         vectors = notes.call(encoder.name, lambda: encoder.encode([request.text]))
         if vectors is not None:
-            request = replace(request, embedding=vectors[0])
+            request = request.reading(request.text, vectors[0])
     opinions: Opinions = {}
+    names = frozenset([candidate.model.name for candidate in candidates])
     for weighted in _scorers(policy, request):
         if notes.clock() > deadline:
             return None
         if "embedding" in weighted.scorer.needs and request.embedding is None:
             notes.errors[weighted.name] = "there is no embedding"
             continue
-        found = notes.call(weighted.name, lambda scorer=weighted.scorer: _checked(scorer.score(request, candidates), candidates))  # type: ignore[misc]
+        found = notes.call(weighted.name, lambda scorer=weighted.scorer: _checked(scorer.score(request, candidates), names))  # type: ignore[misc]
         if isinstance(found, str):
             notes.errors[weighted.name] = found
         elif found:
@@ -258,47 +303,28 @@ def _scorers(policy: Policy, request: RouteRequest) -> Sequence[Weighted]:
     return replaced
 
 
-def _checked(opinion: object, candidates: Sequence[Candidate]) -> dict[str, float] | str:
-    """An opinion clamped to [0, 1], or what is wrong with it."""
+def _checked(opinion: object, names: frozenset[str]) -> dict[str, float] | str:
+    """An opinion on candidates of these names, clamped to [0, 1], or what is wrong with it."""
     if not isinstance(opinion, Mapping):
         return "returned no mapping"
-    names = {candidate.name for candidate in candidates}
     checked: dict[str, float] = {}
     for name, value in opinion.items():
         if name not in names:
             return "named a model that is no candidate"
-        if isinstance(value, str | bytes):
+        if isinstance(value, _TEXTS):
             return "returned a text instead of a number"
         number = float(value)
         if not math.isfinite(number):
             return "returned a number that is not finite"
-        bounded = min(1.0, max(0.0, number))
+        bounded = 0.0 if number <= 0 else 1.0 if number > 1 else number
         checked[name] = Opinion(bounded, value.spread) if isinstance(value, Opinion) else bounded
     return checked
 
 
-def _rank(policy: Policy, request: RouteRequest, candidates: Sequence[Candidate], opinions: Opinions) -> list[Scored]:
-    """Best first; of equals the cheaper, then the one that the route names first.
-
-    Where a scorer has no opinion on a candidate, its mean over the others stands in: unknown is neither good nor bad.
-    With `min_quality`, candidates that are expected to reach it come before those that are not.
-    """
-    scorers = [weighted for weighted in _scorers(policy, request) if weighted.name in opinions]
-    means = {name: sum(found.values()) / len(found) for name, found in opinions.items()}
-    ranked = []
-    for candidate in candidates:
-        own = {name: found[candidate.name] for name, found in opinions.items() if candidate.name in found}
-        score = sum(weighted.weight * own.get(weighted.name, means[weighted.name]) for weighted in scorers)
-        quality, uncertainty = _quality(scorers, own)
-        plain = {name: float(value) for name, value in own.items()}
-        ranked.append(Scored(candidate.name, score, plain, quality, expected_cost(request, candidate), uncertainty))
-    floor = request.preferences.min_quality
-    ranked.sort(key=lambda scored: (_misses(scored, floor), -scored.score, _known(scored.cost_usd)))
-    return ranked
-
-
 def _checked_pick(picked: Sequence[Scored], ranked: Sequence[Scored]) -> Pick | str:
     """What a picker returned, with each candidate's propensity where chance had a part; or what is wrong with it."""
+    if picked is ranked:
+        return Pick(ranked)
     found = tuple(picked)
     if len(found) != len(ranked) or {id(scored) for scored in found} != {id(scored) for scored in ranked}:
         return "returned something else than the candidates"
@@ -321,34 +347,10 @@ def _shadow(ask: Callable[[], Sequence[Scored]], ranked: Sequence[Scored], notes
     return found[0].name if isinstance(found, Pick) else None
 
 
-def _quality(scorers: Sequence[Weighted], own: Mapping[str, float]) -> tuple[float | None, float | None]:
-    """The weighted mean of what the scorers that predict quality say, and of how unsure they are; None if nobody says.
-
-    Scorers that read the same prompt err together, so their uncertainties add up as they are.
-    """
-    known = [
-        (weighted.weight, own[weighted.name]) for weighted in scorers if weighted.scorer.predicts == "quality" and weighted.name in own
-    ]
-    total = sum(weight for weight, _ in known)
-    if total <= 0:
-        return None, None
-    spreads = [(weight, value.spread) for weight, value in known if isinstance(value, Opinion) and value.spread is not None]
-    unsure = sum(weight * spread for weight, spread in spreads) / total if len(spreads) == len(known) else None
-    return sum(weight * value for weight, value in known) / total, unsure
-
-
-def _misses(scored: Scored, floor: float | None) -> bool:
-    return floor is not None and scored.quality is not None and scored.quality < floor
-
-
-def _known(cost: float | None) -> float:
-    return math.inf if cost is None else cost
-
-
 def _unscored(request: RouteRequest, candidate: Candidate) -> Scored:
     return Scored(candidate.name, 0.0, {}, None, expected_cost(request, candidate))
 
 
 def _default_order(policy: Policy, request: RouteRequest, left: Sequence[Candidate]) -> list[Scored]:
     scored = [_unscored(request, candidate) for candidate in left]
-    return sorted(scored, key=lambda one: (one.name != policy.default, _known(one.cost_usd)))
+    return sorted(scored, key=lambda one: (one.name != policy.default, known(one.cost_usd)))

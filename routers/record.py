@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from routers.index import Index
 from routers.learned import Expected, Lessons, Prompts, Stored, gathered, logit, sigmoid, unseen
 from routers.scorers import knn, two_step
-from routers.scorers.knn import Index, Neighbours
+from routers.scorers.knn import Neighbours
 from routers.scorers.two_step import Plan
 
 if TYPE_CHECKING:

@@ -44,14 +44,20 @@ class Static:
     """
 
     name = "static"
+    quick = True
 
     def __init__(self, folder: Traversable | None = None) -> None:
+        import numpy as np
+
         folder = folder or files("routers")
+        self._sum = np.add.reduce
         self._rows = unpacked(intact(folder.joinpath(TABLE), TABLE_SHA256))
         self._pieces = WordPieces(vocabulary(folder))
         self.hash = hashlib.sha256(f"{TABLE_SHA256} {VOCABULARY_SHA256} {END_CHARACTERS}".encode()).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
+        if len(texts) == 1:  # what a decision asks for: its vector need not be copied
+            return self._encode(texts[0])[None]
         import numpy as np
 
         vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
@@ -61,8 +67,8 @@ class Static:
 
     def _encode(self, text: str) -> Embedding:
         pieces = dict.fromkeys(self._pieces.cut(ends(text, END_CHARACTERS)))
-        total = self._rows.take(list(pieces) or [_NOTHING], axis=0).sum(axis=0)
-        length = float(total @ total) ** 0.5
+        total = self._sum(self._rows.take(list(pieces) or [_NOTHING], axis=0), axis=0)
+        length = float(total.dot(total)) ** 0.5
         if length == 0:  # rows of few bits may cancel out
             return self._encode("")
         vector: Embedding = total / length

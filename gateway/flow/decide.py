@@ -95,6 +95,7 @@ class Decider:
         self._new_id = new_id
         self._rng = rng
         self._places = threading.BoundedSemaphore(MAX_THINKING)
+        self._timers: dict[str, Callable[[float], None]] = {}  # a plugin's, bound once: a route's decision times about ten
         self._named = {s.model.name: Choice("named", "named", (Scored(s.model.name, 0.0),)) for s in fleet}
 
     def tokens(self, size: int) -> int:
@@ -260,7 +261,7 @@ class Decider:
         started = self._clock()
         policy = route.policy
         if policy.needs & {"text", "embedding"}:
-            request = replace(request, text=wire.prompt.text(route.text_cap))
+            request = request.reading(wire.prompt.text(route.text_cap))
         candidates = self._fleet.candidates(route.models)
         try:
             if policy.at_once(request):
@@ -271,7 +272,10 @@ class Decider:
             raise self._refusal(none_left.rejected, request) from None
         self._metrics.decision_duration.labels(route.name).observe(self._clock() - started)
         for plugin, seconds in choice.plugin_seconds.items():
-            self._metrics.plugin_duration.labels(plugin).observe(seconds)
+            timer = self._timers.get(plugin)
+            if timer is None:
+                timer = self._timers[plugin] = self._metrics.plugin_duration.labels(plugin).observe
+            timer(seconds)
         for plugin in choice.errors:
             self._metrics.plugin_errors.labels(plugin).inc()
         return choice
@@ -290,7 +294,14 @@ class Decider:
             if chosen.done() or job.cancelled():
                 return
             error = job.exception()
-            chosen.set_result(job.result()) if error is None else chosen.set_exception(error)
+            if error is None:
+                chosen.set_result(job.result())
+            else:
+                chosen.set_exception(error)
+
+        def give_up() -> None:
+            if not chosen.done():
+                chosen.set_result(None)
 
         def end(job: Future[Choice]) -> None:
             self._places.release()
@@ -299,7 +310,7 @@ class Decider:
 
         job = self._threads.submit(decide, route.policy, request, candidates, self._rng, self._clock, deadline)
         job.add_done_callback(end)
-        late = loop.call_later(deadline - self._clock(), lambda: chosen.done() or chosen.set_result(None))
+        late = loop.call_later(deadline - self._clock(), give_up)
         try:
             choice = await chosen
         finally:

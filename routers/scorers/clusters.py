@@ -103,6 +103,7 @@ class Clusters(LearningScorer):
     """
 
     kind = "clusters"
+    quick = True
     learned = MappingProxyType({"right": 1, "wrong": 1})
 
     @classmethod

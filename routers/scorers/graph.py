@@ -16,11 +16,11 @@ import numpy as np
 from routers import wording
 from routers.artifacts import TENSORS, BadArtifact
 from routers.features import WIDTH, Reading, reading, stored_reading
+from routers.index import Index, index_of, nearest
 from routers.learned import Expected, LearnedScorer, Lessons, Prompts, Stored
 from routers.learning.descent import Pace
 from routers.learning.nets import Nets, Recipe, train
 from routers.learning.nets import read as read_nets
-from routers.scorers.knn import Index, nearest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,8 +37,6 @@ COMMON = 0.2
 PACE = Pace(epochs=15, rate=3e-3, decay=0.1)
 DROPPED = 0.5
 NETS = 3
-EXACT_ROWS, SEARCHED = 10_000, 64
-"""Of more prompts, the neighbours are looked up in an index, which keeps so many candidates while it looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,7 @@ class Graph:
 
     def tensors(self) -> Mapping[str, Tensor]:
         known = {"vectors": self.known.vectors, "scores": self.known.scores, "means": self.known.means, "entities": self.known.entities}
-        index = {} if self.known.index is None else {"index": self.known.index.written()}
+        index = {} if self.known.index is None else self.known.index.tensors()
         return {"reading": self.reading.table, **known, **index, **self.nets.tensors()}
 
     def settings(self) -> Mapping[str, object]:
@@ -137,12 +135,14 @@ def fit(lessons: Lessons, knob: float, seed: int = 0) -> Graph:
 
 def attached(lessons: Lessons) -> Known:
     """The prompts of lessons with their outcomes and entities. Raises ValueError if of a model no outcome is known."""
+    index = index_of(lessons.prompts.vectors)
+    lessons = lessons if index is None else lessons.take(index.order)
     entities = np.zeros((wording.DIMENSIONS, len(lessons.models) + 1), dtype=np.float32)
     for signs, gain in zip(lessons.prompts.signs, np.nan_to_num(lessons.scores - lessons.means), strict=True):
         entities[signs, :-1] += gain
         entities[signs, -1] += 1
     vectors = np.asarray(lessons.prompts.vectors, dtype=np.float32)
-    return Known(vectors, lessons.scores, lessons.means, entities, Index.of(vectors, SEARCHED) if len(vectors) > EXACT_ROWS else None)
+    return Known(vectors, lessons.scores, lessons.means, entities, None if index is None else index.over(vectors))
 
 
 def read(stored: Stored) -> Graph:
@@ -152,7 +152,7 @@ def read(stored: Stored) -> Graph:
     if scores.shape != (len(vectors), models):
         raise BadArtifact(stored.folder, f"{TENSORS}: tensor 'scores' {scores.shape} does not fit {len(vectors)} vectors of its models")
     entities = stored.array("entities", wording.DIMENSIONS, models + 1)
-    known = Known(vectors, scores, stored.array("means", models), entities, Index.read(stored, vectors, SEARCHED))
+    known = Known(vectors, scores, stored.array("means", models), entities, Index.read(stored, vectors))
     inputs = 2 * vectors.shape[1] + WIDTH + 2 * models
     return Graph(stored_reading(stored), known, read_nets(stored, inputs))
 

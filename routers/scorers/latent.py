@@ -108,6 +108,7 @@ class Latent(LearnedScorer):
     """Abilities of models against what a prompt asks for and how hard it is. `artifact`: made by `pointsman train latent`."""
 
     kind = "latent"
+    quick = True
 
     @classmethod
     def read(cls, stored: Stored) -> Abilities:

@@ -82,6 +82,7 @@ class MatrixFactorization(LearnedScorer):
     """The product of a prompt's few numbers and each model's vector. `artifact`: made by `pointsman train matrix_factorization`."""
 
     kind = "matrix_factorization"
+    quick = True
 
     @classmethod
     def read(cls, stored: Stored) -> Factors:

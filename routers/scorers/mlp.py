@@ -61,6 +61,7 @@ class Mlp(LearnedScorer):
     """A small net with a head for each model, over the prompt's meaning and wording. `artifact`: made by `pointsman train mlp`."""
 
     kind = "mlp"
+    quick = True
 
     @classmethod
     def read(cls, stored: Stored) -> Mlps:

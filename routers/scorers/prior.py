@@ -19,13 +19,13 @@ import numpy as np
 
 from routers.api import Model
 from routers.artifacts import TENSORS, BadArtifact
+from routers.index import index_of
 from routers.learned import Expected, Lessons, Prompts, Stored, sigmoid
 from routers.learning.centroids import centroids
 from routers.learning.ease import Judges
 from routers.learning.foresight import foresee
 from routers.online import LearningScorer
-from routers.scorers.knn import Neighbours
-from routers.scorers.knn import fit as fit_knn
+from routers.scorers.knn import Neighbours, among
 from routers.scorers.knn import read as read_knn
 
 if TYPE_CHECKING:
@@ -144,8 +144,10 @@ def fit(lessons: Lessons, knob: float, seed: int = 0) -> Newcomers:
             rows = _rows(ease[asked], kinds[asked], means.shape[1] - 2)
             means[model], covariance[model] = posterior(means[model], covariance[model], rows, scores[asked, model])
     kept = np.flatnonzero((~np.isnan(scores[:, places])).any(axis=1))
+    index = index_of(lessons.prompts.vectors[kept])
+    kept = kept if index is None else kept[index.order]
     own, names = scores[np.ix_(kept, places)], tuple(lessons.models[place] for place in places.tolist())
-    known = fit_knn(Lessons(lessons.prompts.take(kept), own, own, names, ()), knob)
+    known = among(Lessons(lessons.prompts.take(kept), own, own, names, ()), int(knob), index)
     found = ease[kept].astype(np.float32), kinds[kept], means.astype(np.float32), covariance.astype(np.float32), counts[:models]
     return Newcomers(known, places, *found, _chances(*found))
 

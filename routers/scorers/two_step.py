@@ -148,6 +148,7 @@ class TwoStep(LearnedScorer):
     """What kind of prompt it is, then each model's record on that kind. `artifact`: made by `pointsman train two_step`."""
 
     kind = "two_step"
+    quick = True
 
     @classmethod
     def read(cls, stored: Stored) -> Plan:

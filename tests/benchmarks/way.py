@@ -1,10 +1,11 @@
 """µs of one request in the gateway itself, without the kernel: the whole gateway, keys, ledger and metrics on, between two ends in memory.
 
-python -m tests.benchmarks.way [--profile] [--stream] [--distinct] [--rounds N]
+python -m tests.benchmarks.way [--profile] [--stream] [--distinct] [--knn FOLDER] [--rounds N]
 
 A client's end feeds a request's bytes and takes the answer's, a backend's end answers at the next turn of the loop; so what is timed is
 Python and its extensions alone, and a busy machine does less harm: the least of many rounds is told. `--profile` tells each room's
-share, and the functions that take most: cProfile makes small functions look dearer than they are.
+share, and the functions that take most: cProfile makes small functions look dearer than they are. `--knn`: decides by the artifact that
+`python -m tests.benchmarks.learned FOLDER` wrote.
 """
 
 from __future__ import annotations
@@ -186,15 +187,18 @@ def requests(key: str, stream: bool, distinct: bool) -> Callable[[], bytes]:
     return lambda: same
 
 
-def configuration(folder: Path) -> tuple[str, dict[str, Any]]:
-    """A key, and the configuration whose gateway it opens."""
+def configuration(folder: Path, knn: Path | None) -> tuple[str, dict[str, Any]]:
+    """A key, and the configuration whose gateway it opens. `knn`: the artifact by which it decides, beside cost."""
     key, id, digest = new_key()
     (folder / "keys.yaml").write_text(json.dumps({"keys": [{"id": id, "name": "bench", "sha256": digest}]}))
     models = [
         {"name": name, "backends": [f"http://127.0.0.1:{port}/v1"], "price": {"input": price, "output": price * 2}, "context_window": 32768}
         for name, port, price in (("small", 9, 0.05), ("large", 10, 0.5))
     ]
-    policy = {"scorers": [{"type": "cost", "weight": 0.4}], "picker": {"type": "best"}, "planner": {"type": "single"}}
+    scorers: list[dict[str, Any]] = [{"type": "cost", "weight": 0.4}]
+    if knn is not None:
+        scorers.insert(0, {"type": "knn", "artifact": str(knn.absolute())})
+    policy = {"scorers": scorers, "picker": {"type": "best"}, "planner": {"type": "single"}}
     return key, {
         "models": models,
         "routes": [{"name": "auto", "models": ["small", "large"], "policy": policy, "default": "small"}],
@@ -226,7 +230,7 @@ def by_room(stats: pstats.Stats, requests: int) -> None:
 async def measure(args: argparse.Namespace, folder: Path) -> list[float]:
     loop = asyncio.get_running_loop()
     parts, end = answers(args.stream)
-    key, whole = configuration(folder)
+    key, whole = configuration(folder, args.knn)
     drawn = draw(Source("bench", whole), folder, {}, Registry())
     log = io.StringIO() if args.quiet else (folder / "log.jsonl").open("w")
     switch = Switch(build(drawn.config, drawn.routes, log, False, drawn.keys, drawn.parts, folder))
@@ -267,6 +271,7 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=40)
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--distinct", action="store_true")
+    parser.add_argument("--knn", type=Path, metavar="FOLDER")
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--requests", type=int, default=20)

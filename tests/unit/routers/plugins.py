@@ -30,6 +30,7 @@ class Says:
     needs: frozenset[Need] = frozenset()
     instant: bool = True
     predicts: Literal["quality", "cost", "preference"] = "preference"
+    quick: bool = False
 
     def score(self, request: RouteRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
         found: Mapping[str, float] = self.opinion(request, candidates) if callable(self.opinion) else self.opinion

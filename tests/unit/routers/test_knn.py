@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,12 +19,12 @@ from hypothesis import strategies as st
 from routers import artifacts
 from routers.api import RouteRequest
 from routers.embedding import MiniLM
-from routers.learned import Prompts, Stored
+from routers.learned import Prompts
 from routers.pickers import Best
 from routers.pipeline import Policy, Weighted, decide
 from routers.planners.single import Single
 from routers.registry import BadPlugin, Registry
-from routers.scorers.knn import Index, Knn, Neighbours, fit, nearest, read
+from routers.scorers.knn import QUICK_NUMBERS, Knn, Neighbours, fit
 from tests.trained import lessons, write_knn
 from tests.unit.routers.plugins import FILTERS, Clock, candidate
 
@@ -214,53 +212,6 @@ def test_bad_options_are_named(folder: Path, options: dict[str, object], path: s
     assert caught.value.path[0] == path
 
 
-def test_an_index_of_many_prompts_finds_nearly_all_neighbours_and_an_encoder_can_be_loaded_after_it() -> None:
-    code = """
-import numpy as np
-from routers.scorers.knn import Index, nearest
-rng = np.random.default_rng(0)
-vectors = rng.normal(size=(3000, 32)).astype(np.float32)
-vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-index = Index.of(vectors)
-found = [len({*nearest(vectors, index, v, 20).tolist()} & {*nearest(vectors, None, v, 20).tolist()}) for v in vectors[:50]]
-from routers.embedding import MiniLM
-MiniLM().encode(["hello"])
-print(sum(found) / 1000)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) > 0.95
-
-
-def stored(tensors: dict[str, Any], models: int) -> Stored:
-    return Stored(Path("made-up"), tuple(f"m{n}" for n in range(models)), tensors, {"k": 10, "shrink": 0.0})
-
-
-def test_an_index_is_read_back_as_it_was_written_and_one_of_float32_too() -> None:
-    from usearch.index import Index as Graph
-
-    vectors, scores = made_up(500, 16, 2, 0.3, 1)
-    old = Graph(ndim=16, metric="ip", dtype="f32", connectivity=16)
-    old.add(np.arange(500), vectors)
-    made = Index.of(vectors)
-    exact = [set(nearest(vectors, None, vector, 10).tolist()) for vector in vectors[:50]]
-    for index, is_rounded in ((made.written(), True), (np.frombuffer(old.save(None), dtype=np.uint8), False)):
-        known = read(stored({"vectors": vectors, "scores": scores, "index": index}, 2))
-        assert known.index is not None
-        assert known.index.rounded == is_rounded
-        found = [set(known.near(vector).tolist()) for vector in vectors[:50]]
-        assert sum(len(one & other) for one, other in zip(exact, found, strict=True)) > 0.95 * 500
-        assert set(known.tensors()) == {"vectors", "scores", "index"}
-    assert read(stored({"vectors": vectors, "scores": scores}, 2)).index is None
-
-
-def test_an_index_of_other_vectors_is_refused() -> None:
-    vectors, scores = made_up(200, 16, 2, 0.0, 1)
-    for index in (Index.of(vectors[:100]).written(), Index.of(vectors[:, :8]).written(), np.zeros(100, dtype=np.uint8)):
-        with pytest.raises(artifacts.BadArtifact, match="tensor 'index'"):
-            read(stored({"vectors": vectors, "scores": scores, "index": index}, 2))
-
-
 def test_neighbours_found_elsewhere_say_the_same() -> None:
     vectors, scores = made_up(80, 16, 3, 0.4, 2)
     known = fit(lessons(vectors, scores, ("a", "b", "c")), 7)
@@ -268,3 +219,22 @@ def test_neighbours_found_elsewhere_say_the_same() -> None:
     given, searched = known.expect_near([scores[known.near(vector)] for vector in prompts.vectors]), known.expect(prompts)
     np.testing.assert_array_equal(given.mean, searched.mean)
     np.testing.assert_array_equal(given.spread, searched.spread)
+
+
+def test_one_prompt_of_which_all_is_known_is_expected_as_among_others() -> None:
+    vectors, scores = made_up(80, 16, 3, 0.0, 3)
+    for shrink in (0.0, 1.5):
+        known = replace(fit(lessons(vectors, scores, ("a", "b", "c")), 7), shrink=shrink)
+        assert known.complete
+        prompts = Prompts(vectors[:5], ("",) * 5)
+        together, alone = known.expect(prompts), [known.expect(prompts.take(np.array([row]))) for row in range(5)]
+        np.testing.assert_array_equal(together.mean, np.concatenate([one.mean for one in alone]))
+        np.testing.assert_array_equal(together.spread, np.concatenate([one.spread for one in alone]))
+
+
+def test_it_is_quick_where_a_search_reads_little(folder: Path, encoder: MiniLM, tmp_path: Path) -> None:
+    assert build(folder).quick
+    rows = QUICK_NUMBERS // 384 + 1
+    vectors, scores = made_up(rows, 384, 2, 0.0, 4)
+    write_knn(tmp_path / "many", encoder, fit(lessons(vectors, scores, MODELS), 3), MODELS, k=3)
+    assert not build(tmp_path / "many").quick

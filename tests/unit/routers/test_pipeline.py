@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
 from random import Random
 from typing import Any
 
@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from routers.api import Budget, Candidate, Choice, Model, NoCandidate, Preferences, RouteRequest, Scored, Task, Transcript
 from routers.expectation import expected_cost
+from routers.filters import AllowList, MaxCost
+from routers.filters import Budget as BudgetFilter
 from routers.pickers import Best, Weighted
-from routers.pipeline import Policy, decide, default_choice
+from routers.pipeline import SHORT, Policy, decide, default_choice
 from routers.planners.single import Single
 from routers.scorers.cost import Cost
 from tests.unit.routers.plugins import FILTERS, NEVER, Clock, Picks, Rejects, Says, candidate, policy
@@ -226,8 +228,62 @@ def test_the_last_scorer_may_not_overrun_the_deadline_either() -> None:
 
 
 def test_the_time_of_each_plugin_is_noted() -> None:
-    choice = decide(policy(Says({"d": 1.0}), filters=FILTERS[:1]), REQUEST, ALL, Random(0), Clock(step=0.5), NEVER)
-    assert choice.plugin_seconds == {"allow_list": 4 * 0.5, "s0": 0.5, "picker": 0.5}
+    choice = decide(policy(Says({"d": 1.0}), filters=FILTERS[1:2]), REQUEST, ALL, Random(0), Clock(step=0.5), NEVER)
+    assert choice.plugin_seconds == {"capability": 0.5, "s0": 0.5, "picker": 0.5}
+
+
+class Refuses:
+    """Raises at one candidate, objects to another, and has nothing against the rest."""
+
+    def __init__(self, raises: str, objects: str, idle: bool = False) -> None:
+        self.raises, self.objects, self.idle = raises, objects, idle
+
+    def reject(self, request: RouteRequest, candidate: Candidate) -> str | None:
+        if candidate.name == self.raises:
+            raise RuntimeError
+        return "no_capability" if candidate.name == self.objects else None
+
+    def is_idle(self, request: RouteRequest) -> bool:
+        return self.idle
+
+
+@pytest.mark.parametrize(("raises", "objects"), [("a", "b"), ("d", "a"), ("b", "d")])
+def test_a_filter_that_raises_at_one_candidate_is_heard_on_the_others(raises: str, objects: str) -> None:
+    choice = choose(policy(Says({"c": 1.0}), filters=[("odd", Refuses(raises, objects))]))
+    assert choice.rejected == {objects: "no_capability"}
+    assert choice.errors == {"odd": "raised RuntimeError"}
+    assert set(order(choice)) == set(NAMES) - {objects}
+
+
+def test_an_idle_filter_is_not_asked() -> None:
+    choice = choose(policy(Says({"d": 1.0}), filters=[("odd", Refuses("a", "b", idle=True))]))
+    assert (choice.rejected, choice.errors, "odd" in choice.plugin_seconds) == ({}, {}, False)
+
+
+def test_an_idle_filter_would_object_to_nobody() -> None:
+    requests = [
+        REQUEST,
+        replace(REQUEST, allowed=frozenset({"a"})),
+        replace(REQUEST, budget_usd=0.0),
+        replace(REQUEST, preferences=Preferences(models=frozenset({"b"}))),
+        replace(REQUEST, preferences=Preferences(exclude=frozenset({"c"}))),
+        replace(REQUEST, preferences=Preferences(max_cost_usd=0.0)),
+    ]
+    for rule in (AllowList(), MaxCost(), BudgetFilter()):
+        idle = [rule.is_idle(request) for request in requests]
+        assert any(idle)
+        assert not all(idle)
+        for request, is_idle in zip(requests, idle, strict=True):
+            assert not is_idle or all(rule.reject(request, one) is None for one in ALL)
+
+
+def test_a_request_is_the_same_but_for_what_is_read_of_it() -> None:
+    vector = np.ones(3, dtype=np.float32)
+    request = RouteRequest("completions", "", 7, 8, 2, frozenset({"tools"}), Preferences(cost_weight=0.5), None, frozenset({"a"}), 0.25)
+    assert {field.name for field in fields(request) if getattr(request, field.name) == field.default} == {"text", "embedding"}
+    assert request.reading("asked") == replace(request, text="asked")
+    assert request.reading("asked", vector).embedding is vector
+    assert replace(request.reading("asked", vector), embedding=None) == replace(request, text="asked")
 
 
 def test_default_choice_keeps_the_filters() -> None:
@@ -277,6 +333,8 @@ def test_what_a_policy_says_of_itself() -> None:
     assert policy(Says({}), Says({}, needs=frozenset({"text"}))).needs == {"text"}
     assert policy(Says({})).instant
     assert not policy(Says({}), Says({}, instant=False)).instant
+    assert not policy(Says({}), Says({}, instant=False)).at_once(REQUEST)
+    assert policy(Says({})).at_once(replace(REQUEST, text="x" * 100_000))
     assert policy(Says({})).cacheable
     assert not policy(Says({}, needs=frozenset({"load"}))).cacheable
     assert not policy(Says({}), picker=Weighted()).cacheable
@@ -287,11 +345,29 @@ def test_a_scorer_that_wants_an_embedding_is_not_asked_without_one() -> None:
     assert (choice.model, choice.errors) == ("c", {"s0": "there is no embedding"})
 
 
+@pytest.mark.parametrize(
+    ("encoder", "scorer", "text", "at_once"),
+    [
+        (True, True, "x" * SHORT, True),
+        (True, True, "x" * (SHORT + 1), False),
+        (True, False, "x", False),
+        (False, True, "x", False),
+    ],
+)
+def test_a_quick_policy_decides_at_once_on_short_texts(encoder: bool, scorer: bool, text: str, at_once: bool) -> None:
+    reads, lengths = Says({}, needs=frozenset({"embedding"}), instant=False), Lengths()
+    reads.quick, lengths.quick = scorer, encoder
+    chosen = Policy("test", FILTERS, policy(reads, Says({})).scorers, Best(), Single(), "a", lengths)
+    assert not chosen.instant
+    assert chosen.at_once(replace(REQUEST, text=text)) is at_once
+
+
 class Lengths:
     """Encodes a text as its length."""
 
     name = "lengths"
     hash = "0" * 64
+    quick = False
 
     def encode(self, texts: Sequence[str]) -> Any:
         return np.array([[1.0 / len(text)] for text in texts], dtype=np.float32)
