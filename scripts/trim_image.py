@@ -25,7 +25,7 @@ FILES = (
     "onnx/**/*.h",
     "uvloop/**/*.p[xy]*[dxi]",
 )
-STRIPPED = ("httptools", "msgspec", "numkong", "usearch", "uvloop")
+STRIPPED = ("httptools", "msgspec", "uvloop")
 """Packages whose wheels come with debugging symbols. Others are left alone: rewriting a library can break one that was patched before."""
 
 

@@ -142,7 +142,7 @@ class TestBuilt:
 
     def test_what_was_taken_out_is_missed_by_nobody(self, image: Image) -> None:
         code = (
-            "import dns.resolver, uvloop, httptools, msgspec, onnxruntime, usearch.index\n"
+            "import dns.resolver, uvloop, httptools, msgspec, onnxruntime\n"
             "from routers.embedding import MiniLM\n"
             "print(MiniLM().encode(['What is 17 + 25?']).shape)"
         )
