@@ -74,8 +74,11 @@ def load(path: Path, environment: Mapping[str, str]) -> Source:
 
 def parse(text: str, file: str, environment: Mapping[str, str]) -> Source:
     """As `load`, for a text."""
+    nested = ConfigError(file, [Problem("", None, "is nested too deeply, or an alias leads back to itself")])
     try:
-        node = yaml.compose(text, Loader=_LOADER)
+        node = _composed(text)
+    except RecursionError:
+        raise nested from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise ConfigError(file, [Problem("", line, f"not valid YAML: {error.problem or error.context}")]) from None
@@ -85,11 +88,19 @@ def parse(text: str, file: str, environment: Mapping[str, str]) -> Source:
     try:
         value = walk.value(node, ()) if node is not None else {}
     except RecursionError:
-        raise ConfigError(file, [Problem("", None, "is nested too deeply, or an alias leads back to itself")]) from None
+        raise nested from None
     source = Source(file, value, walk.places)
     if walk.problems:
         raise ConfigError(file, [source.problem(path, message) for path, message in walk.problems])
     return source
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """Raises yaml.YAMLError, RecursionError. PyYAML's own reader tells better what is wrong, and where."""
+    try:
+        return yaml.compose(text, Loader=_LOADER)
+    except yaml.YAMLError:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 class _Walk:

@@ -120,3 +120,18 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     good = tmp_path / "good.yaml"
     good.write_text(textwrap.dedent(GOOD))
     assert read(good, {}).routes[0].models == ["small"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models: [", "x.yaml:1: not valid YAML"),
+        ("models:\n  - name: a\n b: c", "x.yaml:3: not valid YAML"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("a: &a [*a]", "nested too deeply, or an alias leads back to itself"),
+    ],
+)
+def test_what_is_no_yaml_is_said_with_its_line(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse(text, "x.yaml", {})
