@@ -42,8 +42,6 @@ Opinions = dict[str, dict[str, float]]
 _ROUNDING = 1e-6
 """By so much the sum of a picker's chances may differ from 1."""
 _TEXTS = (str, bytes)
-NOTED = 20e-6
-"""Seconds from which on a filter's time is noted: most take one or two millionths, and the books about them would take more."""
 SHORT = 2_000
 """Characters of a text on which a `quick` policy decides on the event loop: of words that nobody ever wrote, so many take milliseconds."""
 
@@ -143,11 +141,8 @@ class _Notes:
     seconds: dict[str, float] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
-    def call(self, name: str, plugin: Callable[[], T], least: float = 0.0) -> T | None:
-        """What a plugin returns; None if it raises. The border of a plugin: nothing that it does may cost more than its opinion.
-
-        `least`: seconds from which on it is noted how long it took.
-        """
+    def call(self, name: str, plugin: Callable[[], T]) -> T | None:
+        """What a plugin returns; None if it raises. The border of a plugin: nothing that it does may cost more than its opinion."""
         started = self.clock()
         try:
             return plugin()
@@ -155,9 +150,7 @@ class _Notes:
             self.errors[name] = f"raised {type(error).__name__}"
             return None
         finally:
-            taken = self.clock() - started
-            if taken >= least:
-                self.seconds[name] = self.seconds.get(name, 0.0) + taken
+            self.seconds[name] = self.seconds.get(name, 0.0) + self.clock() - started
 
 
 def step(planner: Planner, task: Task, so_far: Transcript, left: Budget) -> Sequence[Ask] | Answer | None:
@@ -255,7 +248,7 @@ def _objections(name: str, rule: Filter, request: RouteRequest, candidates: Sequ
             found.append(rule.reject(request, candidate))
 
     while len(found) < len(candidates):
-        notes.call(name, ask, NOTED)
+        notes.call(name, ask)
         if len(found) < len(candidates):
             found.append(None)
     return found

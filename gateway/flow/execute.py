@@ -149,7 +149,7 @@ class Executor:
         tried: set[Backend] = set()
         with self._budget.request() as retries:
             while True:
-                place = self._at_once(errand, tried) or await self._place(errand, tried)
+                place = await self._place(errand, tried)
                 tried.add(place.backend)
                 late = place.served.late_after(errand.wire.stream)
                 if late is None:
@@ -164,15 +164,8 @@ class Executor:
                     tried.clear()
                     await asyncio.sleep(delay(len(trail), found.retry_after, self._rng))
 
-    def _at_once(self, errand: Errand, tried: set[Backend]) -> Place | None:
-        """A place at a backend, if nobody comes before this errand and its first model takes no turns with others."""
-        models = errand.models
-        if not models or self._fleet[models[0]].pool.residence is not None or self._admission.must_wait(models, errand.priority):
-            return None
-        return self._take(errand, tried)
-
     async def _place(self, errand: Errand, tried: set[Backend]) -> Place:
-        """A place at a backend when it is this errand's turn. Raises GatewayError.
+        """A place at a backend, at once or when it is this errand's turn. Raises GatewayError.
 
         Whoever chose a model that sleeps knew that it does: it is woken, and the others stand in only if that takes too long.
         """
