@@ -24,6 +24,10 @@ MAX_WAITING = 10_000
 WRITE_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
+PORTION = 64
+"""So many lines are made at a time, then requests have their turn: the thread that makes them all takes the interpreter from the event loop
+for 5 ms again and again. p99 of plain requests under full load 24 ms instead of 30 to 34 (10 rounds by turns, twice).
+"""
 NO_ROUTE = "none"
 OPINION_STEPS = 10**9
 """Opinions have so many steps from 0 to 1: fewer would not bring a ranking back, and more make lines longer."""
@@ -283,15 +287,22 @@ class Ledger:
 
     async def _write(self) -> None:
         async with self._turn:
-            new, self._new = self._new, deque()
-            lines, unwritable = await asyncio.to_thread(_encode, new)
-            self.dropped += unwritable
-            if self._publish is not None:
-                for line in lines:
-                    self._publish(line)
+            for _ in range(math.ceil(len(self._new) / PORTION)):
+                await self._make_some()
             if self._file is not None:
-                waiting, self._lines = [*self._lines, *lines], deque()
-                await self._append(self._file, waiting)
+                waiting, self._lines = self._lines, deque()
+                await self._append(self._file, list(waiting))
+
+    async def _make_some(self) -> None:
+        """Makes the lines of the oldest that have none."""
+        portion = [self._new.popleft() for _ in range(min(PORTION, len(self._new)))]
+        lines, unwritable = await asyncio.to_thread(_encode, portion)
+        self.dropped += unwritable
+        if self._publish is not None:
+            for line in lines:
+                self._publish(line)
+        if self._file is not None:
+            self._lines.extend(lines)
 
     async def _append(self, file: LedgerFile, lines: Sequence[bytes]) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -215,6 +216,22 @@ async def test_the_background_writes_by_itself_and_publishes_too(tmp_path: Path)
     ledger.request(record(51))
     await ledger.aclose()
     assert numbers(path) == list(range(52))
+
+
+async def test_a_long_batch_leaves_requests_their_turn(tmp_path: Path) -> None:
+    published: list[bytes] = []
+    ledger = Ledger(LedgerFile(tmp_path / "ledger.jsonl", BIG, 1), published.append)
+    count = 3 * module.PORTION + 1
+    for number in range(count):
+        ledger.request(record(number))
+    seen = [0]
+    flushing = asyncio.create_task(ledger.flush())
+    while not flushing.done():
+        await asyncio.sleep(0)
+        seen.append(len(published))
+        assert len(ledger) + module.PORTION >= count or not ledger  # what is being made is under way, and the rest is counted
+    assert max(after - before for before, after in itertools.pairwise(seen)) == module.PORTION
+    assert numbers(tmp_path / "ledger.jsonl") == list(range(count))
 
 
 async def test_a_ledger_without_a_place_keeps_nothing() -> None:
