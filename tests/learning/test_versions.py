@@ -152,7 +152,7 @@ async def test_a_running_gateway_follows_a_rollback(folder: Path) -> None:
 
 async def test_two_gateways_learn_the_same_and_one_writes(folder: Path) -> None:
     with redis_server() as server:
-        shared = {"redis": {"url": server.url, "timeout_ms": 1000}, "cache": {"size": 0}}
+        shared = {"redis": {"url": server.url, "timeout_ms": 5000}, "cache": {"size": 0}}
         scorer = {"learn_per_hour": 100, "snapshot_seconds": 0.3}
         async with learning(folder, scorer, **shared) as first, learning(folder, scorer, **shared) as second:
             await judge(first, 0.0, 4)

@@ -26,7 +26,7 @@ async def gateways(server: RedisServer | None, *faults: str, ttft: float = 0) ->
             async with serving(config) as one:
                 yield [one, one], small
             return
-        config["redis"] = {"url": server.url, "timeout_ms": 1000}
+        config["redis"] = {"url": server.url, "timeout_ms": 5000}
         async with serving(config) as one, serving(config) as other:
             yield [one, other], small
 

@@ -22,7 +22,7 @@ PATH = "/v1/chat/completions"
 
 
 def section(server: RedisServer | None) -> dict[str, Any]:
-    return {} if server is None else {"redis": {"url": server.url, "timeout_ms": 1000}}
+    return {} if server is None else {"redis": {"url": server.url, "timeout_ms": 5000}}
 
 
 @asynccontextmanager

@@ -88,7 +88,7 @@ async def test_a_pinned_model_that_must_not_serve_is_left() -> None:
 
 async def test_another_gateway_knows_the_conversation_and_its_changes() -> None:
     with redis_server() as server:
-        redis = {"url": server.url, "timeout_ms": 1000}
+        redis = {"url": server.url, "timeout_ms": 5000}
         async with pair(routes=BY_RULES, redis=redis) as first, pair(routes=BY_RULES, redis=redis) as second:
             turn = (HELLO, ANSWER, {"role": "user", "content": "And again."})
             await ask(first, HELLO)
@@ -112,7 +112,7 @@ async def test_another_gateway_knows_the_conversation_and_its_changes() -> None:
 )
 async def test_a_poisoned_session_is_none(value: str) -> None:
     with redis_server() as server:
-        async with pair(routes=BY_RULES, redis={"url": server.url, "timeout_ms": 1000}, sessions={"size": 0}) as running:
+        async with pair(routes=BY_RULES, redis={"url": server.url, "timeout_ms": 5000}, sessions={"size": 0}) as running:
             await ask(running, HELLO, router={"session": "s"})
             store = running.gateway.memory.store
             assert store is not None

@@ -24,7 +24,7 @@ async def twins(server: RedisServer, registry: Registry | None = None, latency: 
         config = {
             "models": [model("small", small.url), model("large", large.url)],
             "routes": [route("small", "large")],
-            "redis": {"url": server.url, "timeout_ms": 1000},
+            "redis": {"url": server.url, "timeout_ms": 5000},
             **more,
         }
         async with serving(config, registry) as first, serving(config, registry) as second:
@@ -94,7 +94,7 @@ async def test_a_change_of_the_route_makes_no_stale_hit_and_another_one_does_not
             config: dict[str, Any] = {
                 "models": models,
                 "routes": [route("small", "large")],
-                "redis": {"url": server.url, "timeout_ms": 1000},
+                "redis": {"url": server.url, "timeout_ms": 5000},
             }
             seen = []
             for change in (
